@@ -197,7 +197,9 @@ def _document(text: str, source: str, spec: bool = True) -> ConfigObj:
     try:
         return ConfigObj(text.splitlines(), interpolation=False, configspec=_spec() if spec else None)
     except ConfigObjError as error:
-        raise ConfigError(f"{source}: {error}", "Nothing was applied. Correct the line and run the command again.") from error
+        raise ConfigError(
+            f"{source}: {error}", "Nothing was applied. Correct the line and run the command again."
+        ) from error
 
 
 def _assign(document: ConfigObj, dotted: str, value: str | None) -> None:

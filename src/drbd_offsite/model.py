@@ -96,6 +96,14 @@ class Flavour(StrEnum):
         return Flavour.BACKUP if self is Flavour.SERVER else Flavour.SERVER
 
 
+class Forbidden(StrEnum):
+    """What a hold may keep everything automatic from doing."""
+
+    ATTACH = "attach"
+    PROMOTE = "promote"
+    CONNECT = "connect"
+
+
 class TunnelMode(StrEnum):
     OPENVPN = "openvpn"
     STATIC_KEY = "static-key"
@@ -339,10 +347,11 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A reason on disk why nothing automatic may reconnect or promote a resource."""
+    """A reason on disk why nothing automatic may attach, promote or connect a resource."""
 
     resource: str
     reason: str
+    forbids: frozenset[Forbidden]
     since: str
     """ISO 8601, UTC."""
     set_by: str

@@ -1,0 +1,31 @@
+"""What several verbs share: resource names, progress on a terminal, reports in JSON."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..errors import ExitCode, UsageError
+from ..model import Resource, Site
+
+
+def tell(line: str) -> None:
+    """Progress, on standard error: standard output belongs to the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def resources_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("resources", metavar="RESOURCE", nargs="*", help="resources to act on; all if none is named")
+
+
+def chosen(site: Site, names: Sequence[str]) -> list[Resource]:
+    """The named resources, or all. Raises UsageError for a name that is not configured."""
+    unknown = [name for name in names if name not in site.resources]
+    if unknown:
+        known = ", ".join(site.resources) or "none"
+        raise UsageError(f"There is no resource {', '.join(unknown)}.", f"Configured: {known}.")
+    return [site.resources[name] for name in names] if names else list(site.resources.values())
+
+
+def worst(codes: Sequence[int]) -> int:
+    """The one exit code of several results."""
+    return max(codes, default=ExitCode.DONE)

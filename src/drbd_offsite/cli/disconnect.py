@@ -1,0 +1,29 @@
+"""``disconnect``: stop replicating, and stay so."""
+
+import argparse
+
+from .. import config, files, journal
+from ..errors import ExitCode
+from ..host import observe
+from ..model import Forbidden
+from ..reconcile import LOCK_SECONDS
+from ..run import run as run_program
+from ..tools import drbd
+from .common import chosen, resources_argument, tell
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    resources_argument(parser)
+    parser.add_argument("--reason", default="disconnect was asked for", help="why; status shows it")
+
+
+def run(options: argparse.Namespace) -> int:
+    site = config.load()
+    host = observe()
+    for resource in chosen(site, options.resources):
+        with files.lock(f"resource-{resource.name}", LOCK_SECONDS):
+            journal.hold(resource.name, options.reason, frozenset({Forbidden.CONNECT}), "disconnect")
+            if resource.name in host.drbd:
+                run_program(drbd.adm("disconnect", resource.name))
+        tell(f"{resource.name}: disconnected until 'drbd-offsite connect {resource.name}'; changes are noted")
+    return ExitCode.DONE

@@ -1,0 +1,66 @@
+"""A first sync, or any resync, as a bar on a terminal and as plain lines elsewhere."""
+
+import sys
+import time
+
+from ..errors import ExitCode
+from ..host import look_again, observe
+from ..model import DiskState, DrbdResource, Host, Progress
+
+SECONDS = 1.0
+LINE_SECONDS = 30.0
+"""Between two lines where there is no terminal."""
+
+WIDTH = 30
+
+
+def await_sync(name: str) -> int:
+    """Follow a resource until both copies are up to date; Ctrl-C leaves the sync running."""
+    terminal = sys.stderr.isatty()
+    host = observe()
+    last_line = -LINE_SECONDS
+    while True:
+        seen = host.drbd.get(name)
+        line, finished = describe(seen, _progress(host, seen))
+        if terminal:
+            sys.stderr.write(f"\r\x1b[K{name}: {line}")
+            sys.stderr.flush()
+        elif finished or time.monotonic() - last_line >= LINE_SECONDS:
+            print(f"{name}: {line}", file=sys.stderr, flush=True)
+            last_line = time.monotonic()
+        if finished:
+            if terminal:
+                print(file=sys.stderr)
+            return ExitCode.DONE
+        time.sleep(SECONDS)
+        host = look_again(host)
+
+
+def _progress(host: Host, seen: DrbdResource | None) -> Progress | None:
+    return host.progress.get(seen.volumes[0].minor) if seen and seen.volumes else None
+
+
+def describe(seen: DrbdResource | None, progress: Progress | None) -> tuple[str, bool]:
+    """One line about a sync, and whether there is nothing more to wait for."""
+    if seen is None:
+        return "it is not up", True
+    device = seen.peer_device
+    if device is None or seen.connection is None:
+        return "not connected; the sync goes on when the backup is there again", True
+    if seen.disk is DiskState.UP_TO_DATE and device.disk is DiskState.UP_TO_DATE:
+        return "both copies are up to date", True
+    if device.replication.resyncing:
+        percent = progress.done_percent if progress else device.done_percent
+        return _bar(percent, device.out_of_sync_bytes, progress), False
+    return f"{seen.connection.state}, {device.replication}; the backup's copy is {device.disk}", False
+
+
+def _bar(percent: float | None, left: int, progress: Progress | None) -> str:
+    share = min(max((percent or 0.0) / 100, 0.0), 1.0)
+    text = f"[{'=' * int(share * WIDTH):<{WIDTH}}] {share:6.1%}, {left / 2**20:,.0f} MiB left"
+    if progress and progress.speed_bytes:
+        text += f", {progress.speed_bytes / 2**20:.1f} MiB/s"
+    if progress and progress.finish_seconds is not None:
+        hours, rest = divmod(progress.finish_seconds, 3600)
+        text += f", {hours}:{rest // 60:02}:{rest % 60:02} to go"
+    return text

@@ -1,0 +1,147 @@
+"""``status``: what a person wants to know, worst first; ``--json`` for programs."""
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from .. import config
+from ..errors import ExitCode
+from ..host import observe
+from ..model import DiskState, Flavour, Host, Operation, Resource, Role, Site, TunnelMode
+from ..plan.assess import Assessment, Level, assess, worth
+from .common import chosen, resources_argument
+
+SCHEMA = 1
+"""Of the JSON; a number is only raised when something is taken away or changes its meaning."""
+
+REFRESH_SECONDS = 2.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    resources_argument(parser)
+    parser.add_argument("--json", action="store_true", help="the same as JSON; drbd-offsite(8) has the schema")
+    parser.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
+
+
+def run(options: argparse.Namespace) -> int:
+    while True:
+        site = config.load()
+        host = observe()
+        resources = chosen(site, options.resources)
+        found = sorted((assess(site, host, r) for r in resources), key=lambda a: (-a.level, a.resource))
+        text = json.dumps(as_json(site, host, found), indent=2) if options.json else as_text(site, host, found)
+        if not options.watch:
+            print(text)
+            return exit_code(host, found)
+        sys.stdout.write("\x1b[H\x1b[2J" + text + "\n" if sys.stdout.isatty() else text + "\n")
+        sys.stdout.flush()
+        time.sleep(REFRESH_SECONDS)
+
+
+def exit_code(host: Host, found: list[Assessment]) -> ExitCode:
+    """By the worst of it."""
+    worst = max((a.level for a in found), default=Level.OK)
+    if host.problems or host.operations:
+        worst = Level.BROKEN
+    return worst.exit_code
+
+
+def as_text(site: Site, host: Host, found: list[Assessment]) -> str:
+    blocks = [f"{site.flavour} {host.hostname}, " + "; ".join(_tunnels(site, host) or ["no peer enrolled yet"])]
+    if problems := [f"Cannot see everything: {problem}" for problem in host.problems]:
+        blocks.append("\n".join(problems))
+    if lines := [_unfinished(o) for o in host.operations.values() if o.resource not in site.resources]:
+        blocks.append("\n".join(lines))
+    blocks += [_block(site, host, site.resources[assessment.resource], assessment) for assessment in found]
+    if not found:
+        verb = "add /dev/GROUP/VOLUME here" if site.flavour is Flavour.SERVER else "add on the server"
+        blocks.append(f"No volume is replicated yet: drbd-offsite {verb}.")
+    return "\n\n".join(blocks)
+
+
+def _unfinished(operation: Operation) -> str:
+    return (
+        f"{operation.resource}: {operation.verb} was begun at {operation.since} and is not finished; "
+        f"run drbd-offsite {'add' if operation.verb == 'replicate' else operation.verb} again to finish it."
+    )
+
+
+def _tunnels(site: Site, host: Host) -> list[str]:
+    lines = []
+    for peer in site.peers.values():
+        address = site.address_here(peer)
+        present = any(address in addresses for addresses in host.addresses.values())
+        kind = "line" if peer.tunnel.mode is TunnelMode.NONE else f"tunnel {peer.tunnel.device}"
+        if not peer.enrolled:
+            lines.append(f"{peer.name} is not enrolled yet (drbd-offsite invite)")
+        else:
+            lines.append(f"{kind} to {peer.name} ({peer.hostname}) {'is there' if present else 'is down'}")
+    return lines
+
+
+def _block(site: Site, host: Host, resource: Resource, assessment: Assessment) -> str:
+    seen = host.drbd.get(resource.name)
+    lines = [f"{resource.name}: {assessment.sentences[0] if assessment.sentences else ''}"]
+    lines += [f"  {sentence}" for sentence in assessment.sentences[1:]]
+    if seen is not None:
+        device = seen.peer_device
+        there = device.disk if device else DiskState.UNKNOWN
+        role = seen.connection.role if seen.connection else Role.UNKNOWN
+        lines.append(f"  copy here   {resource.here.volume}, {seen.role}: {worth(seen.disk)}")
+        lines.append(f"  copy there  {resource.there.volume} on {resource.peer}, {role}: {worth(there)}")
+        if site.flavour is Flavour.SERVER:
+            lines.append(f"  use it as   {resource.by_res}")
+    return "\n".join(lines)
+
+
+def as_json(site: Site, host: Host, found: list[Assessment]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "hostname": host.hostname,
+        "flavour": site.flavour,
+        "drbd_version": host.drbd_version,
+        "problems": list(host.problems),
+        "peers": [
+            {
+                "name": peer.name,
+                "hostname": peer.hostname,
+                "tunnel": peer.tunnel.mode,
+                "device": peer.tunnel.device,
+                "address_here": site.address_here(peer),
+                "address_there": site.address_there(peer),
+                "up": any(site.address_here(peer) in addresses for addresses in host.addresses.values()),
+            }
+            for peer in site.peers.values()
+        ],
+        "operations": [{"verb": o.verb, "resource": o.resource, "since": o.since} for o in host.operations.values()],
+        "resources": [_resource_json(site, host, assessment) for assessment in found],
+    }
+
+
+def _resource_json(site: Site, host: Host, assessment: Assessment) -> dict[str, Any]:
+    resource = site.resources[assessment.resource]
+    seen = host.drbd.get(resource.name)
+    hold = host.holds.get(resource.name)
+    connection, device = (seen.connection, seen.peer_device) if seen else (None, None)
+    progress = host.progress.get(resource.here.minor)
+    return {
+        "name": resource.name,
+        "level": assessment.level.name.lower(),
+        "sentences": list(assessment.sentences),
+        "volume": str(resource.here.volume),
+        "device": resource.here.device,
+        "peer": resource.peer,
+        "role": seen.role if seen else None,
+        "peer_role": connection.role if connection else None,
+        "disk": seen.disk if seen else None,
+        "peer_disk": device.disk if device else None,
+        "connection": connection.state if connection else None,
+        "replication": device.replication if device else None,
+        "out_of_sync_bytes": device.out_of_sync_bytes if device else None,
+        "done_percent": progress.done_percent if progress else device.done_percent if device else None,
+        "speed_bytes": progress.speed_bytes if progress else None,
+        "finish_seconds": progress.finish_seconds if progress else None,
+        "hold": {"reason": hold.reason, "since": hold.since, "forbids": sorted(hold.forbids)} if hold else None,
+    }

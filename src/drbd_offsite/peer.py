@@ -1,0 +1,45 @@
+"""The other machine: one request over ssh through the tunnel."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from . import protocol
+from .errors import PeerUnreachable, ToolFailed
+from .model import Peer, Site
+from .run import run
+from .tools import ssh
+
+KEYS = Path("/etc/drbd-offsite/keys")
+CONNECT_SECONDS = 15
+ANSWER_SECONDS = 600.0
+"""Making a large volume, wiping and attaching it can take the peer minutes."""
+
+AGAIN = "See whether the tunnel is up (drbd-offsite status), then run the same command again; it goes on from here."
+
+_SSH_FAILED = 255
+_A = TypeVar("_A", bound=protocol.Answer)
+
+
+def ask(site: Site, peer: Peer, request: protocol.Request, answer: type[_A], key: str = "ssh") -> _A:
+    """The peer's answer, of the kind that belongs to the request. Raises PeerUnreachable, the peer's own error, or BadRequest.
+
+    ``key`` is the file below the peer's key directory to authenticate with.
+    """
+    directory = KEYS / peer.name
+    argv = ssh.request(
+        site.address_there(peer),
+        site.service_port,
+        str(directory / key),
+        str(directory / "known_hosts"),
+        CONNECT_SECONDS,
+    )
+    try:
+        done = run(argv, stdin=protocol.encode_request(request), timeout=ANSWER_SECONDS, accept=None)
+    except ToolFailed as error:
+        raise PeerUnreachable(str(error), AGAIN) from error
+    if done.returncode == _SSH_FAILED or not done.stdout:
+        raise PeerUnreachable(
+            f"{peer.name} does not answer on the tunnel: {done.complaint or 'the connection ended'}.",
+            AGAIN,
+        )
+    return protocol.decode_answer(answer, done.stdout)

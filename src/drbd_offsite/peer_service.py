@@ -1,0 +1,68 @@
+"""The peer's one request, from sshd's standard input to standard output.
+
+Which peer it is, and whether it holds its own key or only an invitation's, is in the command that
+authorized_keys fixes for the key; nothing that the peer sends can change it.
+"""
+
+import sys
+from datetime import UTC, datetime
+
+from . import config, journal, protocol
+from .errors import BadRequest, ExitCode, OffsiteError
+from .model import Site
+from .operations import enrol, half
+from .reconcile import reconcile
+
+
+def serve(peer: str, enrolling: bool) -> int:
+    """Answer one request; an error is an answer too."""
+    try:
+        text = sys.stdin.buffer.read(protocol.MAX_BYTES + 1).decode("utf-8", errors="replace")
+        request = protocol.decode_request(text)
+        answer = _answer(config.load(), peer, enrolling, request)
+    except OffsiteError as error:
+        if isinstance(error, BadRequest):
+            journal.record("bad-request", "", f"A request of {peer} was refused: {error}")
+        sys.stdout.write(protocol.encode_error(error))
+        return error.exit_code
+    sys.stdout.write(protocol.encode_answer(answer))
+    return ExitCode.DONE
+
+
+def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -> protocol.Answer:
+    if peer not in site.peers:
+        raise BadRequest(f"There is no peer {peer} in the configuration here.")
+    if enrolling != isinstance(request, protocol.Enrol):
+        raise BadRequest("An invitation's key may enrol and nothing else, and no other key may.")
+    match request:
+        case protocol.Hello():
+            return enrol.hello(site, peer)
+        case protocol.Enrol():
+            return enrol.enrol(site, peer, request, datetime.now(UTC))
+        case protocol.Report():
+            return _report(site)
+        case protocol.Replicate():
+            return half.replicate(site, peer, request)
+        case protocol.Connect(name=name):
+            return _connect(site, peer, name)
+
+
+def _report(site: Site) -> protocol.MachineReport:
+    host = half.host_with_drbd()
+    group = host.groups.get(site.volume_group)
+    return protocol.MachineReport(
+        hostname=host.hostname,
+        drbd_version=host.drbd_version,
+        volume_group=protocol.GroupReport(group.name, group.free_bytes, group.extent_bytes) if group else None,
+        resources=sorted(site.resources),
+    )
+
+
+def _connect(site: Site, peer: str, name: str) -> protocol.Done:
+    resource = site.resources.get(name)
+    if resource is None or resource.peer != peer:
+        raise BadRequest(f"{peer} has no resource {name} here.")
+    for outcome in reconcile(site, [name], half.silent):
+        if outcome.failed:
+            raise outcome.failed
+    return protocol.Done()

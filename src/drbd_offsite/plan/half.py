@@ -1,0 +1,135 @@
+"""Making one machine's half of a resource: the steps that are left, from the task and one look.
+
+Nothing remembers how far an earlier run came, but for one note: every step's need is seen on the machine. So a
+run that was killed anywhere is finished by the next one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from .. import config
+from ..model import DiskState, DrbdResource, Flavour, Host, Operation, Resource, Role, Site
+from ..protocol import Half, Replicate
+from ..render import Credentials, Rendered, render
+from ..tools import drbd, filesystem, lvm, systemd
+from ..tools.drbd import Identifiers
+from . import circle
+from .actions import Action, AskPeer, Note, Run, WriteFile
+from .task import Task, metadata_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a look for this operation adds to `Host`."""
+
+    config: str
+    """The text of drbd-offsite.conf."""
+    fstab: str
+    files: Mapping[str, str]
+    """Rendered files as they are now, by path; one that is not there is not in it."""
+    credentials: Mapping[str, Credentials]
+    unit_enabled: bool
+    metadata: Identifiers | None = None
+    """What the metadata place holds; looked for only before the task's own metadata was made."""
+
+
+def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> Iterator[Action]:
+    """What is left to do, in order. Only the first is sure: carry it out, look, ask again."""
+    task = Task.of(operation)
+    backup = site.flavour is Flavour.BACKUP
+    seen = host.drbd.get(task.name)
+    if backup and task.here.volume not in host.volumes:
+        yield Run(
+            lvm.create(task.here.volume, task.size_bytes), f"the copy of {task.name} needs a volume", timeout=300.0
+        )
+    yield from _metadata_volume(host, task)
+    resource = task.resource
+    if resource is None:
+        request = Replicate(task.name, task.size_bytes, Half.of(task.here), task.overwrite_metadata)
+        yield AskPeer(task.peer, request, "the backup makes its half")
+        return  # which minor, slot and port it has is in its answer
+    text = config.updated(found.config, config.resource_keys(resource))
+    if text != found.config:
+        yield WriteFile(str(config.PATH), text, 0o644, f"{task.name} is replicated")
+    wanted = render(config.parse(text), found.credentials, host.hostname)
+    yield from outdated(wanted, found.files)
+    if not task.metadata_created:
+        if found.metadata is not None and not found.metadata.just_created:
+            yield Run(drbd.adm("wipe-md", task.name, "--force"), "the slot's old metadata may go")
+        if found.metadata is None or not found.metadata.just_created:
+            yield Run(drbd.adm("create-md", task.name, "--force"), "its metadata is new", timeout=300.0)
+        yield Note(operation, "metadata_created", True, "from here on the metadata is this resource's own")
+    if not host.drbd_version:
+        yield circle.MODPROBE
+    if not backup:
+        yield from _unmount(host, task)
+    if seen is None or seen.disk is DiskState.DISKLESS:
+        yield from circle.attach(resource, seen)
+    if not backup:
+        yield from _serve(host, task, resource, seen, found)
+    yield from _connect(site, host, task, seen)
+    if not found.unit_enabled:
+        # Not waited for: the unit runs the circle, which waits for the lock that is held now.
+        unit = systemd.resource_unit(task.name)
+        yield Run(systemd.systemctl("enable", "--now", "--no-block", unit), "it comes up at boot")
+
+
+def outdated(wanted: tuple[Rendered, ...], files: Mapping[str, str]) -> Iterator[WriteFile]:
+    """The rendered files that are not there or differ."""
+    for file in wanted:
+        current = files.get(file.path)
+        if current != file.text:
+            why = "not there yet" if current is None else "the configuration has changed"
+            yield WriteFile(file.path, file.text, file.mode, why)
+
+
+def _metadata_volume(host: Host, task: Task) -> Iterator[Run]:
+    place = task.here.metadata
+    size = metadata_bytes(place, task.size_bytes)
+    volume = host.volumes.get(place.volume)
+    if volume is None:
+        yield Run(lvm.create(place.volume, size), "DRBD's metadata needs a volume", timeout=300.0)
+    elif volume.size_bytes < size:
+        yield Run(lvm.extend(place.volume, size), f"it has no room for {place}")
+
+
+def _unmount(host: Host, task: Task) -> Iterator[Run]:
+    volume = host.volumes.get(task.here.volume)
+    for mount in reversed(host.mounts):
+        if volume is not None and mount.devno == volume.devno:
+            yield Run(filesystem.unmount(mount.target), "DRBD goes between the volume and its filesystem")
+
+
+def _serve(host: Host, task: Task, resource: Resource, seen: DrbdResource | None, found: Findings) -> Iterator[Action]:
+    if seen is None or seen.role is not Role.PRIMARY:
+        fresh = seen is None or seen.disk in (DiskState.DISKLESS, DiskState.INCONSISTENT)
+        # New metadata knows of no data. On the server, and only while adding, what is on the volume is the data.
+        force = ("--force",) if fresh else ()
+        yield Run(drbd.adm("primary", task.name, *force), "the server's volume holds the data")
+    if not task.mounts:
+        return
+    moved = filesystem.fstab_moved(found.fstab, task.fstab_sources, resource.by_res, systemd.resource_unit(task.name))
+    if moved != found.fstab:
+        yield WriteFile("/etc/fstab", moved, 0o644, "it mounts the DRBD device from now on")
+        yield Run(systemd.DAEMON_RELOAD, "fstab has changed")
+    in_fstab = filesystem.fstab_targets(moved, frozenset({resource.by_res}))
+    mounted = {mount.target for mount in host.mounts if mount.devno == (DRBD_MAJOR, task.here.minor)}
+    for target in task.mounts:
+        if target not in mounted:
+            argv = (
+                filesystem.mount_from_fstab(target)
+                if target in in_fstab
+                else filesystem.mount(task.here.device, target)
+            )
+            yield Run(argv, "its filesystem was mounted there")
+
+
+DRBD_MAJOR = 147
+"""Block major of DRBD's devices (Documentation/admin-guide/devices.txt, and drbd.h)."""
+
+
+def _connect(site: Site, host: Host, task: Task, seen: DrbdResource | None) -> Iterator[Run]:
+    address = site.address_here(site.peers[task.peer])
+    present = any(address in addresses for addresses in host.addresses.values())
+    if present and (seen is None or seen.connection is None):
+        yield Run(drbd.adm("connect", task.name), f"{address} is there")

@@ -1,0 +1,105 @@
+"""What an unfinished ``add`` (or its counterpart on the backup) has decided; it lives in the journal."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..model import (
+    MAX_INDEXED_BYTES,
+    METADATA_SLOT_BYTES,
+    Host,
+    MetadataPlace,
+    Operation,
+    Replica,
+    Resource,
+    Site,
+    VolumeName,
+)
+from ..protocol import Half
+
+FIRST_PORT = 7789
+MINORS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One machine's half of a resource that is being made."""
+
+    name: str
+    peer: str
+    size_bytes: int
+    here: Replica
+    there: Replica | None = None
+    """Unknown on the server until the backup has made its half."""
+    metadata_created: bool = False
+    overwrite_metadata: bool = False
+    mounts: tuple[str, ...] = ()
+    """Where the volume was mounted, or fstab mounts it; it is to be moved there as the DRBD device."""
+    fstab_sources: frozenset[str] = field(default_factory=frozenset)
+    """The names under which fstab knows the volume."""
+
+    @property
+    def resource(self) -> Resource | None:
+        return Resource(self.name, self.peer, self.here, self.there) if self.there else None
+
+    def parameters(self) -> dict[str, object]:
+        """As JSON, for `journal.begin`."""
+        return {
+            "peer": self.peer,
+            "size_bytes": self.size_bytes,
+            "here": asdict(Half.of(self.here)),
+            "there": asdict(Half.of(self.there)) if self.there else None,
+            "metadata_created": self.metadata_created,
+            "overwrite_metadata": self.overwrite_metadata,
+            "mounts": list(self.mounts),
+            "fstab_sources": sorted(self.fstab_sources),
+        }
+
+    @classmethod
+    def of(cls, operation: Operation) -> "Task":
+        """What `parameters` put on disk."""
+        values: Mapping[str, Any] = operation.parameters
+        return cls(
+            name=operation.resource,
+            peer=values["peer"],
+            size_bytes=values["size_bytes"],
+            here=Half(**values["here"]).replica(),
+            there=Half(**values["there"]).replica() if values["there"] else None,
+            metadata_created=values["metadata_created"],
+            overwrite_metadata=values["overwrite_metadata"],
+            mounts=tuple(values["mounts"]),
+            fstab_sources=frozenset(values["fstab_sources"]),
+        )
+
+
+def allocate(site: Site, host: Host, volume: VolumeName, size_bytes: int) -> Replica:
+    """The lowest minor, metadata slot and port that nobody has: the running count that the admin need not keep."""
+    from_tasks = [Task.of(o).here for o in host.operations.values() if "here" in o.parameters]
+    halves = [resource.here for resource in site.resources.values()] + from_tasks
+    minors = {half.minor for half in halves} | {v.minor for seen in host.drbd.values() for v in seen.volumes}
+    ports = {half.port for half in halves} | {site.service_port}
+    return Replica(
+        volume,
+        metadata_place(site, [half.metadata for half in halves], volume, size_bytes),
+        next(n for n in range(MINORS) if n not in minors),
+        next(n for n in range(FIRST_PORT, 65536) if n not in ports),
+    )
+
+
+def metadata_place(site: Site, taken: list[MetadataPlace], volume: VolumeName, size_bytes: int) -> MetadataPlace:
+    """The lowest free slot of the metadata volume; above 4 TiB a volume of the resource's own."""
+    if size_bytes > MAX_INDEXED_BYTES:
+        return MetadataPlace(VolumeName(site.volume_group, f"{volume.name}_drbd_meta"), None)
+    slots = {place.index for place in taken if place.volume == site.metadata_pool}
+    return MetadataPlace(site.metadata_pool, next(n for n in range(MINORS) if n not in slots))
+
+
+def metadata_bytes(place: MetadataPlace, size_bytes: int) -> int:
+    """How large the metadata volume has to be, in all, for a place in it.
+
+    An index needs the slots up to its own. Without one: a bit for each 4 KiB, the activity log and
+    the superblock (drbd.conf(5), "flexible-meta-disk"), with room for the volume to grow to twice its size.
+    """
+    if place.index is not None:
+        return (place.index + 1) * METADATA_SLOT_BYTES
+    return 2 * size_bytes // (4096 * 8) + 2**20

@@ -1,0 +1,84 @@
+"""The one place that starts external programs."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import ToolFailed
+
+TERMINATE_SECONDS = 5.0
+"""Between the polite and the certain end of a program that took too long."""
+
+verbose = False
+"""Set by ``-v``: every command is shown on standard error before it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def complaint(self) -> str:
+        """What the program said about its failure, on one line."""
+        text = self.stderr.strip() or self.stdout.strip()
+        return "; ".join(line.strip() for line in text.splitlines() if line.strip())[-600:]
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: str = "",
+    timeout: float = 60.0,
+    accept: Sequence[int] | None = (0,),
+) -> Completed:
+    """Run a program to its end in the C locale, with ``stdin`` as its whole input.
+
+    ``timeout`` is in seconds; ``accept`` lists the exit codes that are no failure (None: all).
+    Raises ToolFailed for any other exit code, a time-out, or a program that is not there.
+    """
+    if verbose:
+        sys.stderr.write(f"+ {' '.join(argv)}\n")
+    environment = os.environ | {"LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
+        )
+    except OSError as error:
+        raise ToolFailed(f"{argv[0]} could not be started: {error.strerror}.") from error
+    with process:
+        try:
+            stdout, stderr = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise ToolFailed(f"{_name(argv)} did not finish within {timeout:g} s and was stopped.") from None
+        except BaseException:
+            _end(process)
+            raise
+    done = Completed(tuple(argv), process.returncode, stdout, stderr)
+    if accept is not None and done.returncode not in accept:
+        raise ToolFailed(f"{_name(argv)} failed (exit code {done.returncode}): {done.complaint or 'it said nothing'}")
+    return done
+
+
+def _name(argv: Sequence[str]) -> str:
+    return " ".join(argv[:3])
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+    try:
+        process.wait(TERMINATE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

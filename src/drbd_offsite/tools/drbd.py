@@ -1,0 +1,191 @@
+"""drbdadm, drbdsetup, drbdmeta and /proc/drbd."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ..model import (
+    ConnectionState,
+    DiskState,
+    DrbdConnection,
+    DrbdResource,
+    DrbdVolume,
+    MetadataPlace,
+    PeerDevice,
+    Progress,
+    ReplicationState,
+    Role,
+)
+
+Argv = tuple[str, ...]
+
+EVENTS: Argv = ("drbdsetup", "events2", "--now", "--statistics")
+"""The one state dump that an 8.4 and a 9 module both give; 8.4 has no ``status --json``."""
+
+JUST_CREATED = 0x4
+"""UUID_JUST_CREATED (drbd.h): metadata that has never described any data."""
+
+
+def adm(command: str, resource: str, *options: str) -> Argv:
+    """A drbdadm call, ``drbdadm COMMAND [OPTIONS] RESOURCE``."""
+    return ("drbdadm", command, *options, resource)
+
+
+def meta(place: MetadataPlace, minor: int, *command: str) -> Argv:
+    """A drbdmeta call on a metadata place that no configuration has to name.
+
+    ``minor`` only has to be one that is not in use for something else (drbdmeta(8)).
+    """
+    index = "flex-external" if place.index is None else str(place.index)
+    return ("drbdmeta", f"{minor}", "v08", place.volume.path, index, *command)
+
+
+@dataclass(frozen=True, slots=True)
+class Identifiers:
+    """Generation identifiers of one copy, the history by which DRBD tells newer from diverged."""
+
+    current: int
+    bitmap: int
+    history: tuple[int, ...]
+    flags: tuple[str, ...] = ()
+
+    @property
+    def just_created(self) -> bool:
+        return self.current == JUST_CREATED
+
+
+def parse_identifiers(text: str) -> Identifiers | None:
+    """``drbdmeta … get-gi``: ``CURRENT:BITMAP:HISTORY:HISTORY:flags…`` in hexadecimal; None if it is not that."""
+    match = re.search(r"^([0-9A-F]{16}):([0-9A-F]{16}):([0-9A-F]{16}):([0-9A-F]{16}):([0-9:]*)", text, re.MULTILINE)
+    if match is None:
+        return None
+    current, bitmap, *history = (int(match[i], 16) for i in range(1, 5))
+    return Identifiers(current, bitmap, tuple(history), tuple(match[5].strip(":").split(":")))
+
+
+@dataclass(slots=True)
+class _Draft:
+    role: Role = Role.UNKNOWN
+    suspended: bool = False
+    volumes: dict[int, DrbdVolume] = field(default_factory=dict)
+    connections: dict[str, tuple[str, ConnectionState, Role]] = field(default_factory=dict)
+    devices: dict[str, dict[int, PeerDevice]] = field(default_factory=dict)
+
+
+def parse_events(lines: Iterable[str]) -> dict[str, DrbdResource]:
+    """The objects that ``drbdsetup events2`` listed, by resource; kinds and keys we do not know are passed over.
+
+    drbdsetup(8), "events2": ``exists KIND key:value …``; a value may itself hold colons.
+    """
+    drafts: dict[str, _Draft] = {}
+    for line in lines:
+        words = line.split()
+        if len(words) < 3 or words[0] not in ("exists", "create", "change"):
+            continue
+        kind = words[1]
+        keys = dict(word.split(":", 1) for word in words[2:] if ":" in word)
+        if "name" not in keys:
+            continue
+        draft = drafts.setdefault(keys["name"], _Draft())
+        if kind == "resource":
+            draft.role = Role(keys.get("role", Role.UNKNOWN))
+            draft.suspended = keys.get("suspended", "no") != "no"
+        elif kind == "device":
+            number = _number(keys.get("volume"))
+            draft.volumes[number] = DrbdVolume(
+                number,
+                _number(keys.get("minor")),
+                DiskState(keys.get("disk", DiskState.UNKNOWN)),
+                _number(keys.get("size")) * 1024,
+            )
+        elif kind == "connection":
+            state = ConnectionState(keys.get("connection", ConnectionState.UNCONNECTED))
+            name = keys.get("conn-name") or keys.get("peer", "")
+            draft.connections[_line_to(keys)] = (name, state, Role(keys.get("role", Role.UNKNOWN)))
+        elif kind == "peer-device":
+            number = _number(keys.get("volume"))
+            draft.devices.setdefault(_line_to(keys), {})[number] = PeerDevice(
+                number,
+                ReplicationState(keys.get("replication", ReplicationState.OFF)),
+                DiskState(keys.get("peer-disk", DiskState.UNKNOWN)),
+                _number(keys.get("out-of-sync")) * 1024,
+                keys.get("resync-suspended", "no") != "no",
+                _percent(keys.get("done")),
+            )
+    return {name: _resource(name, draft) for name, draft in drafts.items()}
+
+
+def _line_to(keys: Mapping[str, str]) -> str:
+    # DRBD 9 numbers its peers, 8.4 has one peer a resource and names the addresses.
+    return keys.get("peer-node-id") or keys.get("peer") or keys.get("conn-name", "")
+
+
+def _resource(name: str, draft: _Draft) -> DrbdResource:
+    connections = tuple(
+        DrbdConnection(peer, state, role, tuple(draft.devices.get(line, {}).values()))
+        for line, (peer, state, role) in draft.connections.items()
+    )
+    return DrbdResource(name, draft.role, draft.suspended, tuple(draft.volumes.values()), connections)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+def _percent(text: str | None) -> float | None:
+    return float(text) if text and re.fullmatch(r"\d+(?:\.\d+)?", text) else None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcDevice:
+    """One device of /proc/drbd, in the words of DRBD 8."""
+
+    minor: int
+    connection: str
+    role: Role
+    peer_role: Role
+    disk: DiskState
+    peer_disk: DiskState
+    counters: Mapping[str, str]
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcDrbd:
+    version: str
+    devices: Mapping[int, ProcDevice]
+
+
+def parse_proc(text: str) -> ProcDrbd:
+    """/proc/drbd of DRBD 8.3, 8.4 and 9 (which prints its version alone)."""
+    version = re.search(r"^version:\s*(\S+)", text, re.MULTILINE)
+    devices = {}
+    for block in re.split(r"^(?=\s*\d+: cs:)", text, flags=re.MULTILINE)[1:]:
+        head = re.match(r"\s*(\d+): cs:(\w+)(?: ro:(\w+)/(\w+) ds:(\w+)/(\w+))?", block)
+        if head is None:
+            continue
+        minor = int(head[1])
+        devices[minor] = ProcDevice(
+            minor,
+            head[2],
+            Role(head[3] or Role.UNKNOWN),
+            Role(head[4] or Role.UNKNOWN),
+            DiskState(head[5] or DiskState.UNKNOWN),
+            DiskState(head[6] or DiskState.UNKNOWN),
+            dict(re.findall(r"\b([a-z]{2,3}):(\w+)", block[head.end() :])),
+            _progress(block),
+        )
+    return ProcDrbd(version[1] if version else "", devices)
+
+
+def _progress(block: str) -> Progress | None:
+    done = re.search(r"(?:sync'ed|verified):\s*([\d.]+)%", block)
+    if done is None:
+        return None
+    finish = re.search(r"finish: (\d+):(\d+):(\d+)", block)
+    speed = re.search(r"speed: ([\d,]+)", block)
+    return Progress(
+        float(done[1]),
+        int(speed[1].replace(",", "")) * 1024 if speed else None,
+        int(finish[1]) * 3600 + int(finish[2]) * 60 + int(finish[3]) if finish else None,
+    )

@@ -1,0 +1,86 @@
+"""mountinfo, fstab(5), blkid(8), mount(8)."""
+
+import re
+from collections.abc import Iterable
+
+from ..model import Mount
+
+Argv = tuple[str, ...]
+
+
+def parse_mountinfo(text: str) -> tuple[Mount, ...]:
+    """/proc/self/mountinfo (proc(5)); octal escapes in paths are undone."""
+    mounts = []
+    for line in text.splitlines():
+        words = line.split(" ")
+        if "-" not in words[6:]:
+            continue
+        dash = words.index("-", 6)
+        major, _, minor = words[2].partition(":")
+        mounts.append(Mount((int(major), int(minor)), _plain(words[4]), words[dash + 1], _plain(words[dash + 2])))
+    return tuple(mounts)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+IDENTITY_KEYS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
+
+
+def identity(path: str) -> Argv:
+    """What is on a device, straight from the device and not from blkid's cache; exit code 2: nothing."""
+    return ("blkid", "--probe", "--output", "export", path)
+
+
+def parse_identity(text: str) -> dict[str, str]:
+    """blkid's ``KEY=value`` lines (TYPE, UUID, LABEL …)."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def mount(source: str, target: str) -> Argv:
+    return ("mount", source, target)
+
+
+def mount_from_fstab(target: str) -> Argv:
+    return ("mount", target)
+
+
+def unmount(target: str) -> Argv:
+    return ("umount", target)
+
+
+def fstab_sources(paths: Iterable[str], identity: dict[str, str]) -> frozenset[str]:
+    """Every way in which fstab(5) may name a device that has these paths and this identity."""
+    names = set(paths)
+    for key in IDENTITY_KEYS:
+        if value := identity.get(key):
+            names |= {f"{key}={value}", f'{key}="{value}"', f"/dev/disk/by-{key.lower()}/{value}"}
+    return frozenset(names)
+
+
+def fstab_targets(text: str, sources: frozenset[str]) -> tuple[str, ...]:
+    """Where fstab mounts any of ``sources``."""
+    return tuple(_plain(words[1]) for words in map(str.split, text.splitlines()) if _names(words, sources))
+
+
+def fstab_moved(text: str, sources: frozenset[str], device: str, unit: str) -> str:
+    """fstab with the lines of ``sources`` mounting ``device`` instead, after ``unit`` has made it.
+
+    ``nofail`` because a machine whose volume cannot be served must still boot and be repaired;
+    the ordering because the device exists before it may be opened (systemd.mount(5)).
+    """
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        words = line.split()
+        if not _names(words, sources):
+            continue
+        options = [o for o in words[3].split(",") if o != "defaults"] if len(words) > 3 else []
+        options += [o for o in ("nofail", f"x-systemd.requires={unit}") if o not in options]
+        rest = words[4:] or ["0", "2"]
+        lines[number] = " ".join([device, *words[1:3], ",".join(options), *rest]) + "\n"
+    return "".join(lines)
+
+
+def _names(words: list[str], sources: frozenset[str]) -> bool:
+    return len(words) >= 3 and not words[0].startswith("#") and words[0] in sources

@@ -1,0 +1,62 @@
+"""lvm(8): one report for a whole look, and the few changes that we make."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..model import LogicalVolume, VolumeGroup, VolumeName
+
+Argv = tuple[str, ...]
+
+_FIELDS = (
+    "vg_name,vg_size,vg_free,vg_extent_size,lv_name,lv_size,lv_active,lv_device_open,"
+    "lv_kernel_major,lv_kernel_minor,lv_tags"
+)
+
+REPORT: Argv = ("vgs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", _FIELDS)
+"""A row for each logical volume, and one for each group that has none; the group's size in both."""
+
+
+def create(volume: VolumeName, size_bytes: int) -> Argv:
+    """A new volume; LVM rounds up to whole extents and wipes what it recognises at the start."""
+    answers = ("--yes", "--wipesignatures", "y")
+    return ("lvcreate", *answers, "--size", f"{size_bytes}b", "--name", volume.name, volume.group)
+
+
+def extend(volume: VolumeName, size_bytes: int) -> Argv:
+    """Make a volume ``size_bytes`` large in all."""
+    return ("lvextend", "--size", f"{size_bytes}b", str(volume))
+
+
+def rounded(size_bytes: int, extent_bytes: int) -> int:
+    """What `create` really allocates."""
+    return -(-size_bytes // extent_bytes) * extent_bytes
+
+
+def parse_report(text: str) -> tuple[dict[VolumeName, LogicalVolume], dict[str, VolumeGroup]]:
+    """The output of `REPORT`. Raises ValueError for anything that is not LVM's JSON."""
+    volumes: dict[VolumeName, LogicalVolume] = {}
+    groups: dict[str, VolumeGroup] = {}
+    try:
+        rows = [row for report in json.loads(text)["report"] for row in report.get("vg", [])]
+        for row in rows:
+            name = row["vg_name"]
+            groups[name] = VolumeGroup(name, int(row["vg_size"]), int(row["vg_free"]), int(row["vg_extent_size"]))
+            if row["lv_name"]:
+                volume = _volume(row)
+                volumes[volume.name] = volume
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a report of LVM: {error}") from error
+    return volumes, groups
+
+
+def _volume(row: Mapping[str, Any]) -> LogicalVolume:
+    major, minor = int(row["lv_kernel_major"]), int(row["lv_kernel_minor"])
+    return LogicalVolume(
+        VolumeName(row["vg_name"], row["lv_name"].strip("[]")),
+        int(row["lv_size"]),
+        row["lv_active"] == "active",
+        row["lv_device_open"] == "open",
+        (major, minor) if major >= 0 else None,
+        frozenset(tag for tag in row["lv_tags"].split(",") if tag),
+    )

@@ -1,0 +1,11 @@
+"""wg(8) key handling; the private key goes through standard streams, never argv."""
+
+Argv = tuple[str, ...]
+
+MAKE_KEY: Argv = ("wg", "genkey")
+PUBLIC_KEY: Argv = ("wg", "pubkey")
+
+
+def handshakes(device: str) -> Argv:
+    """``PEER<tab>SECONDS`` lines; 0 seconds: never."""
+    return ("wg", "show", device, "latest-handshakes")
