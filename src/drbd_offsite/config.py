@@ -4,6 +4,7 @@ The configspec beside this module is the only list of keys, types, ranges and de
 page and a new file's comments are made from it too.
 """
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -90,7 +91,7 @@ def initial(flavour: Flavour) -> str:
     lines = [HEADER, "[site]"]
     for name, comment, check in keys("site"):
         value = flavour.value if name == "flavour" else default_of(check)
-        lines += [*(f"# {line}" for line in comment), f"{name} = {value or QUOTED_NOTHING}"]
+        lines += [*(f"  # {line}" for line in comment), f"  {name} = {value or QUOTED_NOTHING}"]
     lines += ["", "[peers]"]
     if flavour is Flavour.SERVER:
         lines.append("  [[backup]]")
@@ -188,6 +189,7 @@ _WORDS = {
 }
 
 
+@functools.cache
 def _spec() -> ConfigObj:
     text = resources.files(__package__).joinpath("drbd-offsite.spec").read_text(encoding="utf-8")
     return ConfigObj(text.splitlines(), interpolation=False, list_values=False, _inspec=True)

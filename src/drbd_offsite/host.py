@@ -31,7 +31,7 @@ def observe() -> Host:
         addresses=addresses,
         drbd={},
         progress={},
-        mounts=filesystem.parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="replace")),
+        mounts=(),
         holds={},
         operations={},
         problems=tuple(problems),
@@ -40,7 +40,7 @@ def observe() -> Host:
 
 
 def look_again(host: Host) -> Host:
-    """The same look with the part made new that changes while a resource is worked on: DRBD's and our own notes."""
+    """The same look with what changes while a resource is worked on made new: DRBD, mounts, our own notes."""
     problems: list[str] = []
     proc = drbd.parse_proc(files.read(PROC_DRBD) or "")
     seen: dict[str, DrbdResource] = {}
@@ -53,6 +53,7 @@ def look_again(host: Host) -> Host:
         drbd_version=proc.version,
         drbd=seen,
         progress=progress,
+        mounts=filesystem.parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="replace")),
         holds=journal.holds(),
         operations=journal.operations(),
         problems=known,

@@ -21,9 +21,10 @@ _A = TypeVar("_A", bound=protocol.Answer)
 
 
 def ask(site: Site, peer: Peer, request: protocol.Request, answer: type[_A], key: str = "ssh") -> _A:
-    """The peer's answer, of the kind that belongs to the request. Raises PeerUnreachable, the peer's own error, or BadRequest.
+    """The peer's answer, of the kind that belongs to the request.
 
-    ``key`` is the file below the peer's key directory to authenticate with.
+    Raises PeerUnreachable, the peer's own error, or BadRequest. ``key`` is the file below the peer's
+    key directory to authenticate with.
     """
     directory = KEYS / peer.name
     argv = ssh.request(

@@ -1,5 +1,6 @@
 """Configuration to files: what drbdadm, OpenVPN, WireGuard, sshd and systemd read. The only user of jinja2."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,14 +42,7 @@ class Rendered:
 
 def render(site: Site, credentials: Mapping[str, Credentials], hostname: str) -> tuple[Rendered, ...]:
     """Every file that the configuration asks for. ``hostname`` is this machine's ``uname -n``."""
-    templates = Environment(
-        loader=PackageLoader(__package__),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
+    templates = _templates()
 
     def fill(template: str, path: str, mode: int, **values: Any) -> Rendered:
         text = templates.get_template(template).render(header=HEADER, site=site, keys=KEYS, **values)
@@ -87,6 +81,19 @@ def render(site: Site, credentials: Mapping[str, Credentials], hostname: str) ->
         files.append(fill("peer-socket.conf.j2", SOCKET_FILE, 0o644))
         files.append(Rendered(f"{KEYS}/authorized_keys", _authorized_keys(site, credentials), 0o600))
     return tuple(files)
+
+
+@functools.cache
+def _templates() -> Environment:
+    # No autoescape: this is not HTML, and every value was validated for where it goes.
+    return Environment(
+        loader=PackageLoader(__package__),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701
+    )
 
 
 def resource_file(resource: Resource) -> str:

@@ -28,14 +28,23 @@ def current(paths: tuple[str, ...]) -> dict[str, str]:
 
 def apply(site: Site) -> list[str]:
     """Write the files that differ; returns their paths. Nothing that runs is restarted."""
-    rendered = wanted(site)
-    changed = list(outdated(rendered, current(tuple(file.path for file in rendered))))
+    changed = _outdated(site)
     for action in changed:
         execute(action, site)
     paths = [action.path for action in changed]
     if any(path.startswith("/etc/systemd/") for path in paths):
         run(systemd.DAEMON_RELOAD)
     return paths
+
+
+def outdated_files(site: Site) -> list[str]:
+    """The files that `apply` would write."""
+    return [action.path for action in _outdated(site)]
+
+
+def _outdated(site: Site) -> list[WriteFile]:
+    rendered = wanted(site)
+    return list(outdated(rendered, current(tuple(file.path for file in rendered))))
 
 
 def difference(site: Site) -> str:

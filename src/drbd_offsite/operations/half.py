@@ -10,12 +10,12 @@ from ..execute import execute
 from ..host import identity, look_again, metadata_found, observe
 from ..model import DiskState, Flavour, Host, Operation, Resource, Site, VolumeName
 from ..plan import circle, guards
-from ..plan.actions import Action, describe
+from ..plan.actions import Action, Run, describe
 from ..plan.half import Findings, remaining
 from ..plan.task import Task, allocate
 from ..render import render
 from ..run import run
-from ..tools import filesystem, systemd
+from ..tools import filesystem, lvm, systemd
 from .apply import config_text, current
 
 FSTAB = Path("/etc/fstab")
@@ -182,8 +182,12 @@ def host_with_drbd() -> Host:
 def drive(site: Site, operation: Operation, tell: Tell) -> None:
     """Look, take the first step that is left, look again, until none is; then the operation is over."""
     previous: Action | None = None
+    host: Host | None = None
     for _ in range(STEPS):
-        host, task = observe(), Task.of(operation)
+        # LVM's part of the look is the slow one, and only our own steps change it here.
+        stale = host is None or (isinstance(previous, Run) and previous.argv[0] in lvm.CHANGES)
+        host = observe() if host is None or stale else look_again(host)
+        task = Task.of(operation)
         action = next(remaining(site, host, operation, _findings(site, host, task)), None)
         if action is None:
             journal.end(operation)

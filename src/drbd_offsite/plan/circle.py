@@ -20,46 +20,85 @@ class Decision:
     """What is waited for comes without an event that everybody can see; look again in a moment."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One part of the way up; a reason ends it there."""
+
+    actions: tuple[Action, ...] = ()
+    reason: str = ""
+    soon: bool = False
+
+
 def decide(site: Site, host: Host, resource: Resource) -> Decision:
     """The steps that bring one resource where the configuration wants it, as far as they can be taken now.
 
     Promise 1: on the server, attaching and promoting look at nothing but the local disk.
     """
-    seen = host.drbd.get(resource.name)
-    hold = host.holds.get(resource.name)
-    forbidden, held = (hold.forbids, f"held: {hold.reason}") if hold else (frozenset[Forbidden](), "")
-    actions: list[Action] = []
+    actions: tuple[Action, ...] = ()
+    stage = _Stage()
+    for look in (_operation, _disk, _role, _connection):
+        stage = look(site, host, resource)
+        actions += stage.actions
+        if stage.reason:
+            break
+    return Decision(resource.name, actions, stage.reason, stage.soon)
 
-    def rest(reason: str, soon: bool = False) -> Decision:
-        return Decision(resource.name, tuple(actions), reason, soon)
 
+def _operation(_: Site, host: Host, resource: Resource) -> _Stage:
+    """What is being made is made by the operation; once it is in the kernel, it is served as any other."""
     for operation in host.operations.values():
-        if operation.resource == resource.name and seen is None:
-            return rest(f"{operation.verb} is under way; run it again to finish it")
-    if not host.drbd_version:
-        actions.append(MODPROBE)
+        if operation.resource == resource.name and resource.name not in host.drbd:
+            return _Stage(reason=f"{operation.verb} is under way; run it again to finish it")
+    return _Stage(() if host.drbd_version else (MODPROBE,))
+
+
+def _disk(_: Site, host: Host, resource: Resource) -> _Stage:
+    seen = host.drbd.get(resource.name)
     disk = seen.disk if seen else DiskState.DISKLESS
-    if disk is DiskState.DISKLESS:
-        if Forbidden.ATTACH in forbidden:
-            return rest(held)
-        missing = missing_volume(host, resource)
-        if missing:
-            return rest(missing)
-        actions += attach(resource, seen)
-        disk = DiskState.UP_TO_DATE  # if it is not, the next look sees it before anything is promoted
-    elif disk in (DiskState.ATTACHING, DiskState.DETACHING, DiskState.FAILED):
-        return rest(f"its disk is {disk}", soon=True)
+    if disk in (DiskState.ATTACHING, DiskState.DETACHING, DiskState.FAILED):
+        return _Stage(reason=f"its disk is {disk}", soon=True)
+    if disk is not DiskState.DISKLESS:
+        return _Stage()
+    reason = _held(host, resource, Forbidden.ATTACH) or missing_volume(host, resource)
+    return _Stage(reason=reason) if reason else _Stage(attach(resource, seen))
 
-    if site.flavour is Flavour.SERVER and (seen is None or seen.role is not Role.PRIMARY):
-        if Forbidden.PROMOTE in forbidden:
-            return rest(held)
-        if disk not in (DiskState.UP_TO_DATE, DiskState.CONSISTENT):
-            return rest(f"its copy here is {disk}, which nothing automatic promotes")
-        actions.append(Run(drbd.adm("primary", resource.name), "the server's data is served from here"))
 
-    if Forbidden.CONNECT in forbidden:
-        return rest(held)
-    return _connect(site, host, resource, seen, actions)
+def _role(site: Site, host: Host, resource: Resource) -> _Stage:
+    seen = host.drbd.get(resource.name)
+    if site.flavour is not Flavour.SERVER or (seen and seen.role is Role.PRIMARY):
+        return _Stage()
+    if reason := _held(host, resource, Forbidden.PROMOTE):
+        return _Stage(reason=reason)
+    # One that is about to be attached is looked at again before it is promoted.
+    if seen and seen.disk not in (DiskState.UP_TO_DATE, DiskState.CONSISTENT, DiskState.DISKLESS):
+        return _Stage(reason=f"its copy here is {seen.disk}, which nothing automatic promotes")
+    return _Stage((Run(drbd.adm("primary", resource.name), "the server's data is served from here"),))
+
+
+def _connection(site: Site, host: Host, resource: Resource) -> _Stage:
+    seen = host.drbd.get(resource.name)
+    peer = site.peer_of(resource)
+    connection = seen.connection if seen else None
+    if reason := _held(host, resource, Forbidden.CONNECT):
+        return _Stage(reason=reason)
+    if connection is not None and connection.state is ConnectionState.CONNECTED:
+        return _Stage(reason="nothing to do")
+    if connection is not None and connection.state is not ConnectionState.STANDALONE:
+        return _Stage(reason=f"{connection.state}: waiting for {peer.name}")
+    address = site.address_here(peer)
+    if not any(address in addresses for addresses in host.addresses.values()):
+        # Connecting now would end in StandAlone: the kernel cannot bind an address that is not there.
+        present = peer.tunnel.device in host.addresses
+        return _Stage(reason=f"{peer.tunnel.device} has no address {address} yet", soon=present)
+    state = "StandAlone" if connection else "not connected"
+    step = Run(drbd.adm("connect", resource.name), f"{state}, and {address} is there")
+    return _Stage((step,), f"then waiting for {peer.name}")
+
+
+def _held(host: Host, resource: Resource, step: Forbidden) -> str:
+    """Why a hold forbids a step, in words; empty where none does."""
+    hold = host.holds.get(resource.name)
+    return f"held: {hold.reason}" if hold and step in hold.forbids else ""
 
 
 def attach(resource: Resource, seen: DrbdResource | None) -> tuple[Run, ...]:
@@ -82,22 +121,3 @@ def missing_volume(host: Host, resource: Resource) -> str:
         if not found.active:
             return f"the volume {volume} is not active (lvchange -ay {volume})"
     return ""
-
-
-def _connect(site: Site, host: Host, resource: Resource, seen: DrbdResource | None, actions: list[Action]) -> Decision:
-    peer = site.peer_of(resource)
-    connection = seen.connection if seen else None
-    if connection is not None and connection.state is not ConnectionState.STANDALONE:
-        if connection.state is ConnectionState.CONNECTED:
-            return Decision(resource.name, tuple(actions), "nothing to do")
-        return Decision(resource.name, tuple(actions), f"{connection.state}: waiting for {peer.name}")
-    address = site.address_here(peer)
-    if not any(address in addresses for addresses in host.addresses.values()):
-        # Connecting now would end in StandAlone: the kernel cannot bind an address that is not there.
-        present = peer.tunnel.device in host.addresses
-        return Decision(
-            resource.name, tuple(actions), f"{peer.tunnel.device} has no address {address} yet", soon=present
-        )
-    state = "StandAlone" if connection else "not connected"
-    actions.append(Run(drbd.adm("connect", resource.name), f"{state}, and {address} is there"))
-    return Decision(resource.name, tuple(actions), f"then waiting for {peer.name}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from .. import config
-from ..model import DiskState, DrbdResource, Flavour, Host, Operation, Resource, Role, Site
+from ..model import ConnectionState, DiskState, DrbdResource, Flavour, Host, Operation, Resource, Role, Site
 from ..protocol import Half, Replicate
 from ..render import Credentials, Rendered, render
 from ..tools import drbd, filesystem, lvm, systemd
@@ -131,5 +131,6 @@ DRBD_MAJOR = 147
 def _connect(site: Site, host: Host, task: Task, seen: DrbdResource | None) -> Iterator[Run]:
     address = site.address_here(site.peers[task.peer])
     present = any(address in addresses for addresses in host.addresses.values())
-    if present and (seen is None or seen.connection is None):
+    connection = seen.connection if seen else None
+    if present and (connection is None or connection.state is ConnectionState.STANDALONE):
         yield Run(drbd.adm("connect", task.name), f"{address} is there")

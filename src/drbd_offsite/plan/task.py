@@ -1,6 +1,5 @@
 """What an unfinished ``add`` (or its counterpart on the backup) has decided; it lives in the journal."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -58,7 +57,7 @@ class Task:
     @classmethod
     def of(cls, operation: Operation) -> "Task":
         """What `parameters` put on disk."""
-        values: Mapping[str, Any] = operation.parameters
+        values: dict[str, Any] = dict(operation.parameters)
         return cls(
             name=operation.resource,
             peer=values["peer"],

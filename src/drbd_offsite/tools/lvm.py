@@ -8,13 +8,25 @@ from ..model import LogicalVolume, VolumeGroup, VolumeName
 
 Argv = tuple[str, ...]
 
-_FIELDS = (
-    "vg_name,vg_size,vg_free,vg_extent_size,lv_name,lv_size,lv_active,lv_device_open,"
-    "lv_kernel_major,lv_kernel_minor,lv_tags"
-)
+_COLUMNS = {
+    "vg": "vg_name,vg_size,vg_free,vg_extent_size",
+    "lv": "lv_name,lv_size,lv_active,lv_device_open,lv_kernel_major,lv_kernel_minor,lv_tags",
+    # fullreport prints these in any case; one column each keeps them short
+    "pv": "pv_name",
+    "pvseg": "pv_name",
+    "seg": "lv_name",
+}
 
-REPORT: Argv = ("vgs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", _FIELDS)
-"""A row for each logical volume, and one for each group that has none; the group's size in both."""
+REPORT: Argv = (
+    "lvm", "fullreport", "--reportformat", "json", "--units", "b", "--nosuffix",
+    *(word for part, columns in _COLUMNS.items() for word in ("--configreport", part, "-o", columns)),
+)  # fmt: skip
+"""Groups and volumes in one process. Neither vgs nor lvs can do it: with columns of both, a group
+without a volume is not listed."""
+
+
+CHANGES = frozenset({"lvcreate", "lvextend"})
+"""The programs after which a report is no longer true."""
 
 
 def create(volume: VolumeName, size_bytes: int) -> Argv:
@@ -34,26 +46,27 @@ def rounded(size_bytes: int, extent_bytes: int) -> int:
 
 
 def parse_report(text: str) -> tuple[dict[VolumeName, LogicalVolume], dict[str, VolumeGroup]]:
-    """The output of `REPORT`. Raises ValueError for anything that is not LVM's JSON."""
+    """The output of `REPORT`, a report for each group. Raises ValueError for anything that is not LVM's JSON."""
     volumes: dict[VolumeName, LogicalVolume] = {}
     groups: dict[str, VolumeGroup] = {}
     try:
-        rows = [row for report in json.loads(text)["report"] for row in report.get("vg", [])]
-        for row in rows:
-            name = row["vg_name"]
-            groups[name] = VolumeGroup(name, int(row["vg_size"]), int(row["vg_free"]), int(row["vg_extent_size"]))
-            if row["lv_name"]:
-                volume = _volume(row)
-                volumes[volume.name] = volume
+        for report in json.loads(text)["report"]:
+            for row in report["vg"]:
+                group = VolumeGroup(
+                    row["vg_name"], int(row["vg_size"]), int(row["vg_free"]), int(row["vg_extent_size"])
+                )
+                groups[group.name] = group
+                for volume in (_volume(group.name, row) for row in report["lv"]):
+                    volumes[volume.name] = volume
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a report of LVM: {error}") from error
     return volumes, groups
 
 
-def _volume(row: Mapping[str, Any]) -> LogicalVolume:
+def _volume(group: str, row: Mapping[str, Any]) -> LogicalVolume:
     major, minor = int(row["lv_kernel_major"]), int(row["lv_kernel_minor"])
     return LogicalVolume(
-        VolumeName(row["vg_name"], row["lv_name"].strip("[]")),
+        VolumeName(group, row["lv_name"]),
         int(row["lv_size"]),
         row["lv_active"] == "active",
         row["lv_device_open"] == "open",

@@ -1,0 +1,1 @@
+"""Two real Debian machines in QEMU, driven by pytest."""

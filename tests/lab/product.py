@@ -1,0 +1,99 @@
+"""The product in the machines: installed, enrolled and asked, as an admin would."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .lab import Lab
+from .machine import Machine
+from .recipe import WAN_ADDRESSES
+
+REPOSITORY = Path(__file__).parent.parent.parent
+VOLUME = "/dev/local/test_a"
+DEVICE = "/dev/drbd/by-res/test_a/0"
+
+ANSWERS = {
+    "server": {"volume_group": "local", "server_name": WAN_ADDRESSES["server"]},
+    "backup": {"volume_group": "local"},
+}
+
+
+@functools.cache
+def debs() -> Path:
+    """The directory of the product's packages, built unless DRBD_OFFSITE_DEBS names one."""
+    given = os.environ.get("DRBD_OFFSITE_DEBS")
+    if given:
+        return Path(given)
+    subprocess.run(["make", "debs"], cwd=REPOSITORY, check=True)
+    return REPOSITORY / "build/debs"
+
+
+def install(machine: Machine, answers: dict[str, str] | None = None, flavour: str = "") -> str:
+    """``apt install`` both packages with preseeded answers; returns what apt said."""
+    flavour = flavour or machine.name
+    package = f"drbd-offsite-{flavour}"
+    for name in ("drbd-offsite-common", package):
+        for deb in debs().glob(f"{name}_*.deb"):
+            machine.copy_to(deb, "/root/")
+    preseed(machine, package, ANSWERS[flavour] if answers is None else answers)
+    done = machine.run(
+        f"DEBIAN_FRONTEND=noninteractive apt-get install --yes /root/drbd-offsite-common_*.deb "
+        f"/root/{package}_*.deb 2>&1",
+        timeout=300,
+    )
+    return done.stdout
+
+
+def preseed(machine: Machine, package: str, answers: dict[str, str]) -> None:
+    """Answer the package's questions before they are asked."""
+    lines = "".join(f"{package} {package}/{key} string {value}\n" for key, value in answers.items())
+    machine.run("debconf-set-selections", input=lines)
+
+
+def enrol(lab: Lab) -> None:
+    """``invite`` on the server, the file carried over, ``join`` on the backup."""
+    carry_invitation(lab)
+    lab.backup.run("drbd-offsite join /root/backup.invite", timeout=180)
+
+
+def carry_invitation(lab: Lab) -> None:
+    lab.server.run("drbd-offsite invite > /root/backup.invite")
+    invitation = lab.server.run("cat /root/backup.invite").stdout
+    lab.backup.run("umask 077; cat > /root/backup.invite", input=invitation)
+
+
+def status(machine: Machine) -> dict[str, Any]:
+    """``status --json``, whatever its exit code."""
+    said: dict[str, Any] = json.loads(machine.run("drbd-offsite status --json", check=False).stdout)
+    return said
+
+
+def resource(machine: Machine, name: str = "test_a") -> dict[str, Any]:
+    """One resource's part of the status."""
+    found: dict[str, Any] = next(r for r in status(machine)["resources"] if r["name"] == name)
+    return found
+
+
+def await_up_to_date(lab: Lab, name: str = "test_a", deadline: float = 120.0) -> None:
+    """Wait until the server says that both copies are up to date, and is still Primary."""
+
+    def good() -> bool:
+        seen = resource(lab.server, name)
+        return seen["level"] == "ok" and (seen["role"], seen["disk"], seen["peer_disk"]) == (
+            "Primary",
+            "UpToDate",
+            "UpToDate",
+        )
+
+    lab.server.wait_for(f"both copies of {name} are up to date", good, deadline)
+
+
+def checksum(machine: Machine, device: str) -> str:
+    """SHA-256 of all of a block device, read past the page cache."""
+    out = machine.run(f"dd if={device} bs=1M iflag=direct status=none | sha256sum", timeout=300)
+    return out.stdout.split()[0]

@@ -1,0 +1,1 @@
+"""Tests that need no machine: they mirror src/drbd_offsite."""

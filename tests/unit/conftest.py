@@ -1,0 +1,153 @@
+"""No test starts a program or touches a file of this machine unless it says so."""
+
+import io
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import hypothesis
+import pytest
+
+from drbd_offsite import config, execute, files, handler, host, journal, keys, peer, run
+from drbd_offsite.operations import apply, half
+
+# The same examples every time, so that a package build never fails by chance; --hypothesis-profile=search
+# looks further.
+hypothesis.settings.register_profile("steady", deadline=None, database=None, derandomize=True, max_examples=60)
+hypothesis.settings.register_profile("search", deadline=None, database=None, max_examples=3000)
+hypothesis.settings.load_profile("steady")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program printed, and how it ended."""
+
+    stdout: str = ""
+    returncode: int = 0
+    stderr: str = ""
+
+
+class Programs:
+    """Stands in for every external program; one that the test has not allowed fails the test."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[str, ...]] = []
+        self.inputs: list[str] = []
+        self._answers: dict[tuple[str, ...], list[Answer | Callable[[str], Answer]]] = {}
+        self.machine: Callable[[tuple[str, ...], str], Answer | None] = lambda argv, stdin: None  # noqa: ARG005
+
+    def allow(self, argv: Sequence[str], *answers: Answer | str | Callable[[str], Answer]) -> None:
+        """Let exactly this command line run; several answers are given in turn, the last one for ever."""
+        given = [Answer(a) if isinstance(a, str) else a for a in answers]
+        self._answers[tuple(argv)] = list(given) or [Answer()]
+
+    def popen(self, argv: Sequence[str], **options: Any) -> "_Process":
+        assert isinstance(argv, list), "a program is started from a list of words"
+        assert not options.get("shell"), "no shell"
+        assert options["env"]["LC_ALL"] == "C.UTF-8", "programs speak the C locale"
+        return _Process(self, tuple(argv))
+
+    def answer(self, argv: tuple[str, ...], stdin: str) -> Answer:
+        self.ran.append(argv)
+        self.inputs.append(stdin)
+        if argv in self._answers:
+            queue = self._answers[argv]
+            answer = queue.pop(0) if len(queue) > 1 else queue[0]
+            return answer(stdin) if callable(answer) else answer
+        answer = self.machine(argv, stdin)
+        if answer is None:
+            pytest.fail(f"this program was not to be run: {' '.join(argv)}")
+        return answer
+
+
+class _Process:
+    """As much of subprocess.Popen as run.py uses."""
+
+    def __init__(self, programs: Programs, argv: tuple[str, ...]) -> None:
+        self._programs, self._argv = programs, argv
+        self.returncode = 0
+
+    def __enter__(self) -> "_Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def communicate(self, stdin: str, timeout: float) -> tuple[str, str]:
+        assert timeout > 0, "every program has a time limit"
+        answer = self._programs.answer(self._argv, stdin)
+        self.returncode = answer.returncode
+        return answer.stdout, answer.stderr
+
+    def terminate(self) -> None:
+        pass
+
+    def wait(self, timeout: float | None = None) -> int:
+        del timeout
+        return self.returncode
+
+
+@pytest.fixture(autouse=True)
+def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """Every program is a fake in every test."""
+    fake = Programs()
+    stand_in = SimpleNamespace(Popen=fake.popen, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(run, "subprocess", stand_in)
+    return fake
+
+
+@pytest.fixture
+def real_programs(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for a test that is about starting programs."""
+    del programs
+    monkeypatch.setattr(run, "subprocess", subprocess)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every path of the product lies below a directory of the test."""
+
+    def rerooted(path: str | Path) -> Path:
+        return Path(path) if Path(path).is_relative_to(tmp_path) else tmp_path / str(path).lstrip("/")
+
+    monkeypatch.setattr(config, "PATH", rerooted(config.PATH))
+    monkeypatch.setattr(config.load, "__defaults__", (config.PATH,))
+    monkeypatch.setattr(files, "LOCKS", rerooted(files.LOCKS))
+    monkeypatch.setattr(journal, "STATE", rerooted(journal.STATE))
+    monkeypatch.setattr(keys, "ROOT", rerooted(keys.ROOT))
+    monkeypatch.setattr(peer, "KEYS", rerooted(peer.KEYS))
+    monkeypatch.setattr(host, "PROC_DRBD", rerooted(host.PROC_DRBD))
+    monkeypatch.setattr(host, "MOUNTINFO", rerooted(host.MOUNTINFO))
+    monkeypatch.setattr(half, "FSTAB", rerooted(half.FSTAB))
+    # Rendered files have absolute paths in the plan; they are written here.
+    monkeypatch.setattr(execute, "Path", rerooted)
+    monkeypatch.setattr(apply, "Path", rerooted)
+    for path in (files.LOCKS, config.PATH, host.MOUNTINFO):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    host.MOUNTINFO.write_text("")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def kernel_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the handler writes to /dev/kmsg."""
+    log = root / "kmsg"
+
+    def stand_in(path: str, *arguments: Any, **options: Any) -> io.TextIOBase:
+        return open(log if path == "/dev/kmsg" else path, *arguments, **options)
+
+    monkeypatch.setattr(handler, "open", stand_in, raising=False)
+    return log
+
+
+@pytest.fixture
+def superuser(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command line wants to be root, and sets the umask of its process."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    umask = os.umask(0o022)
+    yield
+    os.umask(umask)

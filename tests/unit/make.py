@@ -1,0 +1,149 @@
+"""Nouns to test with: the how-to's two machines and its volume."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from drbd_offsite.model import (
+    ConnectionState,
+    DiskState,
+    DrbdConnection,
+    DrbdResource,
+    DrbdVolume,
+    Flavour,
+    Forbidden,
+    Hold,
+    Host,
+    LogicalVolume,
+    MetadataPlace,
+    Mount,
+    Operation,
+    Peer,
+    PeerDevice,
+    Replica,
+    ReplicationState,
+    Resource,
+    Role,
+    Site,
+    Tunnel,
+    TunnelMode,
+    VolumeGroup,
+    VolumeName,
+)
+
+MIB = 2**20
+GIB = 2**30
+FINGERPRINT = ":".join(["AB"] * 32)
+SECRET = "0123456789abcdef" * 3
+SSH_KEY = "ssh-ed25519 " + "A" * 68
+TUNNEL = Tunnel(TunnelMode.OPENVPN, "tun0", Flavour.BACKUP, "server.example.org", 1194, "10.89.33.1", "10.89.33.2")
+
+CONFIG = """\
+# Who we are
+[site]
+  flavour = server
+  volume_group = local
+
+[peers]
+  [[backup]]
+    # enrolled by hand
+    hostname = backup
+    link_speed = 100
+    reachable_as = server.example.org
+
+[resources]
+  [[test_a]]
+    peer = backup
+    volume = local/test_a
+    peer_volume = local/test_a
+    metadata = local/drbd_meta[0]
+    peer_metadata = local/drbd_meta[0]
+    minor = 0
+    peer_minor = 0
+    port = 7789
+    peer_port = 7789
+"""
+"""A whole file; `site` is what it says."""
+
+
+def replica(number: int = 0, name: str = "test_a", group: str = "local") -> Replica:
+    place = MetadataPlace(VolumeName(group, "drbd_meta"), number)
+    return Replica(VolumeName(group, name), place, number, 7789 + number)
+
+
+def resource(name: str = "test_a", number: int = 0, peer: str = "backup") -> Resource:
+    return Resource(name, peer, replica(number, name), replica(number, name))
+
+
+def peer(flavour: Flavour = Flavour.SERVER, tunnel: Tunnel = TUNNEL, **changes: Any) -> Peer:
+    """The machine that a machine of this flavour talks to."""
+    return replace(Peer(flavour.other, flavour.other, "", 100, tunnel), **changes)
+
+
+def site(
+    flavour: Flavour = Flavour.SERVER, resources: Iterable[str] = ("test_a",), tunnel: Tunnel = TUNNEL, **changes: Any
+) -> Site:
+    other = peer(flavour, tunnel)
+    made = {name: resource(name, number, other.name) for number, name in enumerate(resources)}
+    return replace(Site(flavour, "local", "drbd_meta", False, "root", 7788, {other.name: other}, made), **changes)
+
+
+def volume(name: str = "test_a", size: int = GIB, minor: int = 0, **changes: Any) -> LogicalVolume:
+    return replace(LogicalVolume(VolumeName("local", name), size, True, False, (253, minor)), **changes)
+
+
+def host(
+    flavour: Flavour = Flavour.SERVER,
+    drbd: Iterable[DrbdResource] = (),
+    volumes: Iterable[LogicalVolume] = (),
+    tunnel: bool = True,
+    **changes: Any,
+) -> Host:
+    """A machine with the volumes of `resource`, DRBD's module, and the tunnel's address."""
+    there = list(volumes) or [volume(), volume("drbd_meta", 128 * MIB, 1)]
+    usual = Host(
+        hostname=flavour,
+        drbd_version="8.4.11",
+        volumes={v.name: v for v in there},
+        groups={"local": VolumeGroup("local", 100 * GIB, 50 * GIB, 4 * MIB)},
+        addresses={"lo": ("127.0.0.1",), **({"tun0": (TUNNEL.address_of(flavour),)} if tunnel else {})},
+        drbd={seen.name: seen for seen in drbd},
+        progress={},
+        mounts=(),
+        holds={},
+        operations={},
+    )
+    return replace(usual, **changes)
+
+
+def seen(
+    name: str = "test_a",
+    role: Role = Role.PRIMARY,
+    disk: DiskState = DiskState.UP_TO_DATE,
+    state: ConnectionState | None = ConnectionState.CONNECTED,
+    replication: ReplicationState = ReplicationState.ESTABLISHED,
+    peer_disk: DiskState = DiskState.UP_TO_DATE,
+    minor: int = 0,
+    **device: Any,
+) -> DrbdResource:
+    """A resource as DRBD shows it; without a connection where ``state`` is None."""
+    other = Role.SECONDARY if role is Role.PRIMARY else Role.PRIMARY
+    line = DrbdConnection("backup", state or "", other, (PeerDevice(0, replication, peer_disk, **device),))
+    return DrbdResource(name, role, False, (DrbdVolume(0, minor, disk, GIB),), (line,) if state is not None else ())
+
+
+def well(flavour: Flavour) -> DrbdResource:
+    """A resource that lacks nothing."""
+    return seen(role=Role.PRIMARY if flavour is Flavour.SERVER else Role.SECONDARY)
+
+
+def hold(*forbids: Forbidden, name: str = "test_a") -> Mapping[str, Hold]:
+    return {name: Hold(name, "somebody said so", frozenset(forbids), "2026-01-01T00:00:00+00:00", "test")}
+
+
+def operation(verb: str, parameters: Mapping[str, object], name: str = "test_a") -> Operation:
+    return Operation(verb, name, "2026-01-01T00:00:00+00:00", parameters)
+
+
+def mount(devno: tuple[int, int], target: str) -> Mount:
+    return Mount(devno, target, "ext4", "/dev/whatever")

@@ -1,0 +1,123 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drbd_offsite.model import (
+    RESOURCE_NAME,
+    ConnectionState,
+    DiskState,
+    Flavour,
+    KernelWord,
+    MetadataPlace,
+    ReplicationState,
+    Role,
+    VolumeName,
+)
+
+from . import make
+
+NAMES = st.from_regex(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,20}", fullmatch=True).filter(lambda name: name not in (".", ".."))
+WORDS = (Role, DiskState, ConnectionState, ReplicationState)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["local/test_a", "/dev/local/test_a", "/dev/mapper/local-test_a"],
+)
+def test_a_volume_is_understood_in_every_form_that_lvm_prints(text: str) -> None:
+    assert VolumeName.parse(text) == VolumeName("local", "test_a")
+
+
+@given(NAMES, NAMES)
+def test_a_volume_s_names_survive_every_form(group: str, name: str) -> None:
+    volume = VolumeName(group, name)
+    mapper = f"/dev/mapper/{group.replace('-', '--')}-{name.replace('-', '--')}"
+    assert VolumeName.parse(str(volume)) == volume
+    assert VolumeName.parse(volume.path) == volume
+    # device-mapper's own form cannot be undone where a name of the two ends or begins with a hyphen
+    if not group.endswith("-"):
+        assert VolumeName.parse(mapper) == volume
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "/", "local", "local/", "/local", "local/test_a/0", "/dev/local", "/dev/sda", "/dev/drbd0", "/dev//x",
+        "-local/a", "local/-a", "./a", "local/.", "../a", "local/..", "local/te st", "local/a\n", "local/a;b", "lökal/a",
+        "/dev/mapper/local", "/dev/mapper/a-b-c", "/dev/disk/by-id/x", "local/$(reboot)",
+    ],
+)  # fmt: skip
+def test_what_is_no_volume_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a logical volume"):
+        VolumeName.parse(text)
+
+
+@given(st.text())
+def test_any_text_is_a_volume_or_a_value_error(text: str) -> None:
+    try:
+        volume = VolumeName.parse(text)
+    except ValueError:
+        return
+    assert VolumeName.parse(str(volume)) == volume
+    assert ".." not in volume.path.split("/")
+
+
+@given(NAMES, NAMES, st.none() | st.integers(0, 9999))
+def test_a_metadata_place_reads_as_it_is_written(group: str, name: str, index: int | None) -> None:
+    place = MetadataPlace(VolumeName(group, name), index)
+    assert MetadataPlace.parse(str(place)) == place
+
+
+@pytest.mark.parametrize("text", ["", "local", "a/b[", "a/b[]", "a/b[x]", "a/b[-1]", "a/b[0]c", "a/b[0][1]", "a/b[10000]"])
+def test_what_is_no_metadata_place_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a"):
+        MetadataPlace.parse(text)
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_an_unknown_kernel_word_is_kept_as_it_is_and_equals_none_of_ours(words: type[KernelWord]) -> None:
+    strange = words("Frobnicating")
+    assert str(strange) == strange.value == f"{strange}" == "Frobnicating"
+    assert strange not in list(words)
+    assert all(strange is not known and strange != known for known in words)
+    assert strange == words("Frobnicating")
+    assert strange in {strange: 1}
+
+
+@given(st.text())
+def test_any_text_can_be_a_kernel_word(text: str) -> None:
+    assert all(str(words(text)) == text for words in WORDS)
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_known_kernel_word_is_the_enumeration_s_own(words: type[KernelWord]) -> None:
+    assert all(words(str(word)) is word for word in words)
+
+
+def test_a_sync_that_waits_for_another_is_a_resync_too() -> None:
+    assert ReplicationState("PausedSyncT").resyncing
+    assert not ReplicationState("Ahead").resyncing
+    assert not ReplicationState("Whatever").resyncing
+
+
+@pytest.mark.parametrize("name", ["test_a", "a", "0", "a.b+c-d", "x" * 63])
+def test_resource_names(name: str) -> None:
+    assert RESOURCE_NAME.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", ["", "-a", ".a", "_a", "a/b", "..", "a b", "a\n", "ä", "x" * 64, "a;b", "a%i", "a@b"])
+def test_names_that_no_file_unit_or_kernel_should_see(name: str) -> None:
+    assert not RESOURCE_NAME.fullmatch(name)
+
+
+def test_each_machine_knows_its_own_end_of_the_tunnel() -> None:
+    server, backup = make.site(Flavour.SERVER), make.site(Flavour.BACKUP)
+    assert server.address_here(server.peers["backup"]) == backup.address_there(backup.peers["server"]) == "10.89.33.1"
+    assert backup.address_here(backup.peers["server"]) == server.address_there(server.peers["backup"]) == "10.89.33.2"
+
+
+def test_a_resource_without_a_device_is_diskless_and_one_without_a_line_has_no_peer() -> None:
+    bare = make.seen(state=None)
+    assert bare.connection is None
+    assert bare.peer_device is None
+    assert bare.disk is DiskState.UP_TO_DATE

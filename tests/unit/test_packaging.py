@@ -1,0 +1,170 @@
+"""What is under debian/ and etc/: the parts that have to agree with each other and with the code."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from drbd_offsite import cli, config, render
+
+ROOT = Path(__file__).parents[2]
+DEBIAN = ROOT / "debian"
+FLAVOURS = ("server", "backup")
+# The units, under the names that they are installed by.
+UNITS = {
+    "drbd-offsite@.service": "drbd-offsite-common@.drbd-offsite.service",
+    "drbd-offsite-watch.service": "drbd-offsite-common.drbd-offsite-watch.service",
+    "drbd-offsite-peer.socket": "drbd-offsite-common.drbd-offsite-peer.socket",
+    "drbd-offsite-peer@.service": "drbd-offsite-common@.drbd-offsite-peer.service",
+}
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+
+
+def output(*argv: str | Path) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def assembled(name: str) -> str:
+    """A maintainer script as debian/rules puts it together."""
+    source = DEBIAN / f"{name}.in"
+    if not source.exists():
+        return (DEBIAN / name).read_text()
+    return re.sub(r"^#INCLUDE (\S+)\n", lambda m: (DEBIAN / "lib" / m[1]).read_text(), source.read_text(), flags=re.M)
+
+
+def templates(flavour: str) -> dict[str, dict[str, str]]:
+    """The fields of each debconf template, by its name."""
+    found = {}
+    for paragraph in (DEBIAN / f"drbd-offsite-{flavour}.templates").read_text().split("\n\n"):
+        fields = dict(re.findall(r"^([\w-]+): (.*(?:\n .*)*)", paragraph, flags=re.M))
+        found[fields["Template"]] = fields
+    return found
+
+
+SCRIPTS = [f"drbd-offsite-{flavour}.{kind}" for flavour in FLAVOURS for kind in ("config", "postinst", "postrm")]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_maintainer_scripts_are_plain_sh(name: str, tmp_path: Path) -> None:
+    script = tmp_path / name
+    script.write_text(assembled(name))
+    output("sh", "-n", script)
+
+
+@needs("shellcheck")
+@pytest.mark.parametrize("name", [*SCRIPTS, "bin/peer-sshd", "tests/smoke"])
+def test_shellcheck_has_nothing_to_say(name: str, tmp_path: Path) -> None:
+    script = tmp_path / Path(name).name
+    script.write_text(assembled(name))
+    # SC1091: debconf's own library is not checked.
+    assert output("shellcheck", "--exclude=SC1091", script) == ""
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_each_question_is_asked_and_each_answer_handed_on(flavour: str) -> None:
+    asked = assembled(f"drbd-offsite-{flavour}.config")
+    handed_on = assembled(f"drbd-offsite-{flavour}.postinst")
+    for name, fields in templates(flavour).items():
+        assert re.search(rf"{re.escape(name)}\b", asked), f"{name} is never asked"
+        if fields["Type"] != "error":
+            assert re.search(rf"{re.escape(name)}\b", handed_on), f"the answer to {name} is never used"
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_question_and_the_configuration_have_the_same_default(flavour: str) -> None:
+    defaults = {f"site.{name}": config.default_of(check) for name, _, check in config.keys("site")}
+    defaults |= {f"peers.backup.{name}": config.default_of(check) for name, _, check in config.keys("peers")}
+    found = templates(flavour)
+    script = assembled(f"drbd-offsite-{flavour}.postinst")
+    answers = re.findall(r"^ +answer (\S+) (\S+)", script, flags=re.M)
+    assert len(answers) >= 2
+    for question, key in answers:
+        default = found[question].get("Default", "")
+        assert {"true": "yes", "false": "no"}.get(default, default) == defaults[key], question
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_what_is_secret_is_no_plain_text_for_debconf(flavour: str) -> None:
+    """Passwords are kept in a file of mode 0600 and without a backup copy; texts are readable by all."""
+    for name, fields in templates(flavour).items():
+        assert (fields["Type"] == "password") == name.endswith("enrolment_text")
+
+
+def test_questions_do_not_shout() -> None:
+    for flavour in FLAVOURS:
+        assert "!" not in (DEBIAN / f"drbd-offsite-{flavour}.templates").read_text()
+
+
+@needs("msgfmt")
+def test_the_german_translation_is_complete(tmp_path: Path) -> None:
+    statistics = output("msgfmt", "--check", "--statistics", "-o", tmp_path / "de.mo", DEBIAN / "po/de.po")
+    assert re.fullmatch(r"\d+ translated messages\.\n", statistics)
+
+
+def test_purge_knows_our_files_by_the_header_that_render_writes() -> None:
+    header = re.search(r"^HEADER='(.*)'$", assembled("drbd-offsite-server.postrm"), flags=re.M)
+    assert header is not None
+    assert render.HEADER.startswith(header[1])
+
+
+def test_completion_knows_the_verbs() -> None:
+    text = (DEBIAN / "completion/drbd-offsite").read_text()
+    listed = re.search(r'local verbs="([^"]*)"', text)
+    assert listed is not None
+    internal = {"configure", "handler", "peer-service", "watch"}
+    assert set(cli.VERBS) - internal <= set(listed[1].split())
+
+
+@needs("bash")
+def test_completion_is_valid_bash() -> None:
+    output("bash", "-n", DEBIAN / "completion/drbd-offsite")
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units where systemd's tools find them, with a program in place of each that they start."""
+    for installed, source in UNITS.items():
+        text = (DEBIAN / source).read_text()
+        text = re.sub(r"(?m)^(Exec\w+=[-+]*)/usr/(bin|lib)/\S*(drbd-offsite|peer-sshd)\b", r"\1/bin/true", text)
+        (tmp_path / installed).write_text(text.replace("[Socket]", "[Socket]\nListenStream=127.0.0.1:7788"))
+    return tmp_path
+
+
+@needs("systemd-analyze")
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_understands_the_units(name: str, units: Path) -> None:
+    instance = units / name.replace("@.", "@test_a.")
+    if not instance.exists():
+        instance.symlink_to(name)
+    # An unknown key is a line of output and no failure.
+    assert output("systemd-analyze", "verify", "--man=no", instance) == ""
+
+
+@needs("systemd-analyze")
+@pytest.mark.parametrize("name", ["drbd-offsite-watch.service", "drbd-offsite-peer@.service"])
+def test_what_listens_and_what_stays_is_fenced_in(name: str, units: Path) -> None:
+    said = output("systemd-analyze", "security", "--offline=true", "--no-pager", units / name)
+    exposure = re.search(r"exposure level for \S+ (\d+\.\d)", said)
+    assert exposure is not None, said
+    assert float(exposure[1]) <= 4.0
+
+
+def test_the_data_does_not_wait_for_the_network() -> None:
+    """Promise 1: no dependency of a resource's unit leads to the network or the tunnel."""
+    unit = (DEBIAN / UNITS["drbd-offsite@.service"]).read_text()
+    dependencies = re.findall(r"(?m)^(?:After|Wants|Requires|BindsTo|Requisite)=(.*)", unit)
+    assert " ".join(dependencies).split() == ["drbd.service", "blk-availability.service"]
+
+
+def test_the_version_is_only_in_the_changelog() -> None:
+    version = re.match(r"drbd-offsite \(([^)]+)\)", (DEBIAN / "changelog").read_text())
+    assert version is not None
+    for name in ("setup.cfg", "pyproject.toml", "debian/control", "debian/rules"):
+        assert version[1] not in (ROOT / name).read_text()
