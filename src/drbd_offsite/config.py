@@ -8,7 +8,6 @@ import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +71,9 @@ def parse(text: str, source: str = str(PATH)) -> Site:
 def updated(text: str, changes: Mapping[str, str | None], source: str = str(PATH)) -> str:
     """``text`` with ``section.key`` or ``section.subsection.key`` set; None removes a (sub)section or key.
 
-    Comments, order and unknown white space of untouched lines survive; where nothing differs, the
+    Comments and order survive (indentation and quoting are made uniform); where nothing differs, the
     text comes back as it was, byte for byte. The result is not validated here. Raises ConfigError
-    where ``text`` is no ConfigObj file.
+    where ``text`` is no ConfigObj file, or a value cannot be written in one.
     """
     document = _document(text, source, spec=False)
     before = document.dict()
@@ -83,7 +82,10 @@ def updated(text: str, changes: Mapping[str, str | None], source: str = str(PATH
     if document.dict() == before:
         return text
     document.indent_type = "  "
-    return "\n".join(document.write()) + "\n"
+    try:
+        return "\n".join(document.write()) + "\n"
+    except ConfigObjError as error:  # both kinds of triple quotes in one value
+        raise ConfigError(f"{source}: {error}", "Nothing was changed. Leave the quotes out of that value.") from error
 
 
 def initial(flavour: Flavour) -> str:
@@ -191,7 +193,7 @@ _WORDS = {
 
 @functools.cache
 def _spec() -> ConfigObj:
-    text = resources.files(__package__).joinpath("drbd-offsite.spec").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("drbd-offsite.spec").read_text(encoding="utf-8")
     return ConfigObj(text.splitlines(), interpolation=False, list_values=False, _inspec=True)
 
 

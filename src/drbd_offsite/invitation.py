@@ -1,8 +1,8 @@
 """The enrolment file: one deb822 paragraph with all that the backup needs, good once and for a day."""
 
 import base64
-import binascii
 import hashlib
+import re
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -11,11 +11,12 @@ from debian.deb822 import Deb822
 
 from .errors import Refused
 from .model import Flavour, Tunnel, TunnelMode
-from .protocol import SSH_PUBLIC_KEY, TOKEN
+from .protocol import FINGERPRINT, HOSTNAME, SSH_PUBLIC_KEY, TOKEN
 
 FORMAT = "drbd-offsite-invitation 1"
 LIFETIME = timedelta(days=1)
 
+_SECRET = re.compile(r"[!#-\[\]-~]{1,64}\Z")
 _AGAIN = "Make a new one on the server (drbd-offsite invite) and carry it over whole."
 
 
@@ -75,7 +76,7 @@ def parse(text: str, now: datetime) -> Invitation:
     """The invitation in ``text`` (either form). Raises Refused for one that is foreign, torn, altered or too old."""
     if "\n" not in text.strip():
         # What is no base64 is a paragraph of one line, or nothing of ours: said below.
-        with suppress(binascii.Error, UnicodeDecodeError):
+        with suppress(ValueError):
             text = base64.b64decode("".join(text.split()), validate=True).decode()
     paragraph = Deb822(text.splitlines())
     if paragraph.get("Format") != FORMAT:
@@ -97,16 +98,22 @@ def _invitation(values: dict[str, str]) -> Invitation:
     def value(name: str) -> str:
         return values[_field(name)]
 
-    # These end up in lines of sshd's files, where a line break would be a second line.
+    # These end up in names and lines of files, where a slash, a quote or a line break would do more than was meant.
     for name, pattern in (
         ("token", TOKEN),
+        ("server_hostname", HOSTNAME),
+        ("server_fingerprint", FINGERPRINT),
+        ("drbd_secret", _SECRET),
         ("server_ssh_key", SSH_PUBLIC_KEY),
         ("server_ssh_host_key", SSH_PUBLIC_KEY),
     ):
         if not pattern.match(value(name)):
             raise ValueError(f"{_field(name)} is not well formed")
+    expires = datetime.fromisoformat(value("expires"))
+    if expires.tzinfo is None:
+        raise ValueError("Expires does not say in which time zone")
     return Invitation(
-        expires=datetime.fromisoformat(value("expires")),
+        expires=expires,
         link_speed=int(value("link_speed")),
         service_port=int(value("service_port")),
         tunnel=Tunnel(

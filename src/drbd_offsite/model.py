@@ -12,8 +12,9 @@ RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}\Z")
 METADATA_SLOT_BYTES = 128 * 2**20
 """Size of one slot of indexed external metadata (drbd.conf(5), ``meta-disk``)."""
 
-MAX_INDEXED_BYTES = 4 * 2**40
-"""The largest volume that one such slot can describe: 128 MiB of bitmap, a bit for 4 KiB."""
+MAX_INDEXED_BYTES = (METADATA_SLOT_BYTES - 36 * 2**10) * 8 * 4096
+"""The largest volume that one such slot can describe, a little less than 4 TiB: a bit for 4 KiB, and the slot
+holds 36 KiB beside the bitmap (drbd_int.h, DRBD_MAX_SECTORS_BM). The kernel cuts a larger one off silently."""
 
 
 class KernelWord(StrEnum):

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from . import config, journal, protocol
 from .errors import BadRequest, ExitCode, OffsiteError
+from .host import observe
 from .model import Site
-from .operations import enrol, half
 from .reconcile import reconcile
 
 
@@ -35,34 +35,32 @@ def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -
     if enrolling != isinstance(request, protocol.Enrol):
         raise BadRequest("An invitation's key may enrol and nothing else, and no other key may.")
     match request:
-        case protocol.Hello():
-            return enrol.hello(site, peer)
-        case protocol.Enrol():
-            return enrol.enrol(site, peer, request, datetime.now(UTC))
         case protocol.Report():
             return _report(site)
-        case protocol.Replicate():
-            return half.replicate(site, peer, request)
         case protocol.Connect(name=name):
             return _connect(site, peer, name)
+        case protocol.Replicate():
+            from .operations import half
+
+            return half.replicate(site, peer, request)
+        case protocol.Hello() | protocol.Enrol():
+            from .operations import enrol
+
+            if isinstance(request, protocol.Hello):
+                return enrol.hello(site, peer)
+            return enrol.enrol(site, peer, request, datetime.now(UTC))
 
 
 def _report(site: Site) -> protocol.MachineReport:
-    host = half.host_with_drbd()
-    group = host.groups.get(site.volume_group)
-    return protocol.MachineReport(
-        hostname=host.hostname,
-        drbd_version=host.drbd_version,
-        volume_group=protocol.GroupReport(group.name, group.free_bytes, group.extent_bytes) if group else None,
-        resources=sorted(site.resources),
-    )
+    host = observe()
+    return protocol.MachineReport(host.hostname, host.drbd_version, sorted(site.resources))
 
 
 def _connect(site: Site, peer: str, name: str) -> protocol.Done:
     resource = site.resources.get(name)
     if resource is None or resource.peer != peer:
         raise BadRequest(f"{peer} has no resource {name} here.")
-    for outcome in reconcile(site, [name], half.silent):
+    for outcome in reconcile(site, [name], lambda _: None):
         if outcome.failed:
             raise outcome.failed
     return protocol.Done()

@@ -20,9 +20,11 @@ VERSION = 1
 MAX_BYTES = 65536
 """Of a request or an answer."""
 
-_HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?\Z")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+HOSTNAME = re.compile(rf"(?=.{{1,64}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
+"""At most HOST_NAME_MAX, and nothing that the configuration would refuse."""
 TOKEN = re.compile(r"[0-9a-f]{64}\Z")
-_FINGERPRINT = re.compile(r"(?:(?:[0-9A-F]{2}:){31}[0-9A-F]{2}|[A-Za-z0-9+/]{43}=|)\Z")
+FINGERPRINT = re.compile(r"(?:(?:[0-9A-F]{2}:){31}[0-9A-F]{2}|[A-Za-z0-9+/]{43}=|)\Z")
 SSH_PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}={0,2}\Z")
 _WORD = re.compile(r"[\x20-\x7e]{0,200}\Z")
 _MAX_VOLUME = 2**60
@@ -94,8 +96,8 @@ class Enrol:
 
     VERB: ClassVar[str] = "enrol"
     token: str = _text(TOKEN)
-    hostname: str = _text(_HOSTNAME)
-    fingerprint: str = _text(_FINGERPRINT)
+    hostname: str = _text(HOSTNAME)
+    fingerprint: str = _text(FINGERPRINT)
     ssh_key: str = _text(SSH_PUBLIC_KEY)
     ssh_host_key: str = _text(SSH_PUBLIC_KEY)
 
@@ -116,6 +118,8 @@ class Replicate:
     size_bytes: int = _whole(1, _MAX_VOLUME)
     server: Half = _nested()
     overwrite_metadata: bool = _checked(lambda v: isinstance(v, bool))
+    only_check: bool = _checked(lambda v: isinstance(v, bool))
+    """Refuse what would be refused, and do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,23 +135,15 @@ Request = Hello | Enrol | Report | Replicate | Connect
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    hostname: str = _text(_HOSTNAME)
+    hostname: str = _text(HOSTNAME)
     flavour: str = _text(_WORD)
     drbd_version: str = _text(_WORD)
 
 
 @dataclass(frozen=True, slots=True)
-class GroupReport:
-    name: str = _text(_WORD)
-    free_bytes: int = _whole(0, _MAX_VOLUME)
-    extent_bytes: int = _whole(1, _MAX_VOLUME)
-
-
-@dataclass(frozen=True, slots=True)
 class MachineReport:
-    hostname: str = _text(_HOSTNAME)
+    hostname: str = _text(HOSTNAME)
     drbd_version: str = _text(_WORD)
-    volume_group: GroupReport | None = _nested()
     resources: list[str] = _checked(_resource_names)
 
 
@@ -198,8 +194,8 @@ def encode_error(error: OffsiteError) -> str:
 def decode_answer(kind: type[_A], text: str) -> _A:
     """The answer of the expected kind. Raises the peer's own error, or BadRequest."""
     message = _message(text)
-    if error := message.pop("error", None):
-        raise _error(error)
+    if "error" in message:
+        raise _error(message["error"])
     answer = message.pop("answer", None)
     if message or not isinstance(answer, dict):
         raise BadRequest("The peer's answer has not the form that is agreed on.")
@@ -207,9 +203,10 @@ def decode_answer(kind: type[_A], text: str) -> _A:
 
 
 def _error(body: object) -> OffsiteError:
-    if not (isinstance(body, dict) and all(isinstance(body.get(key), str) for key in ("message", "hint"))):
+    form = {"exit_code": int, "message": str, "hint": str}
+    if not isinstance(body, dict) or {key: type(value) for key, value in body.items()} != form:
         return BadRequest("The peer reports an error in a form that is not agreed on.")
-    kind = _ERRORS.get(body.get("exit_code", 0), OffsiteError)
+    kind = _ERRORS.get(body["exit_code"], OffsiteError)
     return kind(f"The peer says: {_printable(body['message'])}", _printable(body["hint"]))
 
 
@@ -227,7 +224,8 @@ def _message(text: str) -> dict[str, Any]:
         raise BadRequest("The message is not JSON.") from error
     if not isinstance(message, dict):
         raise BadRequest("The message is not a JSON object.")
-    if message.pop("version", None) != VERSION:
+    version = message.pop("version", None)
+    if version != VERSION or type(version) is not int:
         raise BadRequest(
             f"The message is not of version {VERSION} of the protocol.",
             "Install the same version of drbd-offsite on both machines.",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from . import files, journal
-from .errors import OffsiteError
+from .errors import OffsiteError, Refused
 from .execute import execute
 from .host import look_again, observe
 from .model import Host, Site
@@ -29,14 +29,22 @@ class Outcome:
     failed: OffsiteError | None = None
 
 
-def reconcile(site: Site, names: Iterable[str], tell: Callable[[str], None]) -> list[Outcome]:
-    """Bring resources where the configuration wants them; one that fails does not keep the others back."""
+def reconcile(
+    site: Site, names: Iterable[str], tell: Callable[[str], None], wait: float = LOCK_SECONDS
+) -> list[Outcome]:
+    """Bring resources where the configuration wants them; one that fails does not keep the others back.
+
+    ``wait`` is how many seconds another command at work on a resource is waited for.
+    """
     host = observe()
     outcomes = []
     for name in names:
-        with files.lock(f"resource-{name}", LOCK_SECONDS):
-            host = look_again(host)
-            outcomes.append(_one(site, host, name, tell))
+        try:
+            with files.lock(f"resource-{name}", wait):
+                host = look_again(host)
+                outcomes.append(_one(site, host, name, tell))
+        except Refused as error:
+            outcomes.append(Outcome(name, (), error.message, soon=True, failed=error))
     return outcomes
 
 

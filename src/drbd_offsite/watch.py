@@ -50,12 +50,12 @@ def _look() -> bool:
     """One circle for everything; whether another should follow soon."""
     try:
         site = config.load()
-        outcomes = reconcile(site, site.resources, _say)
+        outcomes = reconcile(site, site.resources, _say, wait=0)
     except OffsiteError as error:
         _say(f"{error.message} {error.hint}")
         return False
     for outcome in outcomes:
-        if outcome.failed is not None:
+        if outcome.failed is not None and not outcome.soon:
             _say(f"{outcome.resource}: {outcome.failed.message} {outcome.failed.hint}")
     return any(outcome.soon for outcome in outcomes)
 

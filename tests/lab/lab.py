@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,9 +61,15 @@ class Lab:
 
     def both(self, action: Callable[[Machine], object]) -> None:
         """Do something to both machines at the same time."""
-        with ThreadPoolExecutor(len(self.machines)) as pool:
-            for future in [pool.submit(action, machine) for machine in self.machines]:
-                future.result()
+        pool = ThreadPoolExecutor(len(self.machines))
+        futures = [pool.submit(action, machine) for machine in self.machines]
+        try:
+            wait(futures)
+        finally:
+            # After a Ctrl-C, close() ends what the threads wait for: do not wait for them first.
+            pool.shutdown(wait=False)
+        for future in futures:
+            future.result()
 
     def snapshot(self, name: str) -> None:
         """Keep one instant of both machines."""

@@ -49,7 +49,7 @@ class Ssh:
             "-i", str(key),
             "-o", f"ControlPath={self._control}",
             "-o", "BatchMode=yes",
-            "-o", "ConnectTimeout=3",
+            "-o", "ConnectTimeout=5",
             # a machine whose kernel died says nothing: notice within a minute
             "-o", "ServerAliveInterval=10",
             "-o", "ServerAliveCountMax=6",
@@ -84,9 +84,10 @@ class Ssh:
         )  # fmt: skip
         self._control.unlink(missing_ok=True)
 
-    def argv(self, *remote: str) -> list[str]:
+    def argv(self, *options: str, command: str = "") -> list[str]:
         """The ssh command line for a remote command, or for a shell when there is none."""
-        return ["ssh", *self._options, "-p", str(self.port), "root@127.0.0.1", *remote]
+        remote = [command] if command else []
+        return ["ssh", *self._options, *options, "-p", str(self.port), "root@127.0.0.1", *remote]
 
     def run(
         self,
@@ -101,7 +102,9 @@ class Ssh:
         self.connect()
         data = input.encode() if isinstance(input, str) else input
         try:
-            done = subprocess.run(self.argv(line), check=False, input=data, capture_output=True, timeout=timeout)
+            done = subprocess.run(
+                self.argv(command=line), check=False, input=data, capture_output=True, timeout=timeout
+            )
         except subprocess.TimeoutExpired as error:
             raise CommandFailedError(f"{self.name}: no end after {timeout:g} s: {line}") from error
         result = Result(

@@ -6,6 +6,7 @@ import pytest
 
 from . import product, volume
 from .lab import Lab
+from .machine import Machine
 from .stages import ENROLLED, INSTALLED, REPLICATING
 
 
@@ -44,16 +45,42 @@ def test_the_copy_is_the_same_bit_by_bit(lab: Lab) -> None:
     assert product.checksum(lab.server, product.VOLUME) == product.checksum(lab.backup, product.VOLUME)
 
 
-def test_an_unplugged_server_leaves_a_copy_with_all_that_was_synced(lab: Lab) -> None:
+SUMS = "cd /mnt && find . -xdev -type f | sort | xargs sha256sum | sha256sum"
+
+
+def _files_in_the_copy(lab: Lab) -> str:
+    """The checksum of all files in the backup's copy, seen through a snapshot that replays the journal."""
+    lab.backup.run("lvcreate -q -y -s -n look -L 64M local/test_a && mount /dev/local/look /mnt")
+    sums = lab.backup.run(SUMS).stdout
+    lab.backup.run("umount /mnt && lvremove -q -y local/look")
+    return sums
+
+
+def _transferred(machine: Machine, counter: str) -> str:
+    return machine.run(f"drbdsetup events2 --now --statistics | grep -o '{counter}:[0-9]*'").stdout.partition(":")[2]
+
+
+def test_an_unplugged_server_leaves_a_copy_with_all_that_had_arrived(lab: Lab) -> None:
     lab.enter(REPLICATING)
     lab.server.run(f"mount {product.DEVICE} /mnt && cp -a /usr/share/zoneinfo /mnt/ && sync")
-    sums = lab.server.run("cd /mnt && find . -xdev -type f | sort | xargs sha256sum | sha256sum").stdout
-    lab.server.wait_for("nothing is under way to the backup", "grep -q 'pe:0 ua:0' /proc/drbd")
+    sums = lab.server.run(SUMS).stdout
+    product.await_up_to_date(lab)
+    # Protocol A: a write is done when it is in the send buffer, so only the other end knows when it is there.
+    lab.server.wait_for(
+        "the backup has all of it", lambda: _transferred(lab.server, "sent") == _transferred(lab.backup, "received")
+    )
     lab.server.power_off()
     lab.backup.wait_for("the loss is noticed", lambda: product.resource(lab.backup)["connection"] != "Connected")
-    lab.backup.run("lvcreate -q -s -n look -L 64M local/test_a && mount /dev/local/look /mnt")
-    assert lab.backup.run("cd /mnt && find . -xdev -type f | sort | xargs sha256sum | sha256sum").stdout == sums
-    lab.backup.run("umount /mnt && lvremove -q -y local/look")
+    assert _files_in_the_copy(lab) == sums
+
+
+def test_a_server_that_is_stopped_in_order_leaves_a_complete_copy(lab: Lab) -> None:
+    lab.enter(REPLICATING)
+    lab.server.run(f"mount {product.DEVICE} /mnt && cp -a /usr/share/zoneinfo /mnt/ && sync")
+    sums = lab.server.run(SUMS).stdout
+    lab.server.run("systemctl poweroff", check=False)
+    lab.backup.wait_for("the server is gone", lambda: product.resource(lab.backup)["connection"] != "Connected")
+    assert _files_in_the_copy(lab) == sums
 
 
 def test_writes_while_the_link_is_cut_reach_the_backup_later(lab: Lab) -> None:

@@ -81,11 +81,12 @@ def peer(flavour: Flavour = Flavour.SERVER, tunnel: Tunnel = TUNNEL, **changes: 
 
 
 def site(
-    flavour: Flavour = Flavour.SERVER, resources: Iterable[str] = ("test_a",), tunnel: Tunnel = TUNNEL, **changes: Any
+    flavour: Flavour = Flavour.SERVER, resources: Iterable[str] | Mapping[str, Resource] = ("test_a",), tunnel: Tunnel = TUNNEL, **changes: Any
 ) -> Site:
     other = peer(flavour, tunnel)
-    made = {name: resource(name, number, other.name) for number, name in enumerate(resources)}
-    return replace(Site(flavour, "local", "drbd_meta", False, "root", 7788, {other.name: other}, made), **changes)
+    if not isinstance(resources, Mapping):
+        resources = {name: resource(name, number, other.name) for number, name in enumerate(resources)}
+    return replace(Site(flavour, "local", "drbd_meta", False, "root", 7788, {other.name: other}, resources), **changes)
 
 
 def volume(name: str = "test_a", size: int = GIB, minor: int = 0, **changes: Any) -> LogicalVolume:

@@ -180,7 +180,9 @@ def configured(machine: Machine, **changes: str | None) -> str:
     values = {"site.volume_group": "local"}
     if machine.flavour is Flavour.SERVER:
         values["peers.backup.reachable_as"] = "vpn.example.org"
-    text = config.updated(config.initial(machine.flavour), values | {k.replace("__", "."): v for k, v in changes.items()})
+    text = config.updated(
+        config.initial(machine.flavour), values | {k.replace("__", "."): v for k, v in changes.items()}
+    )
     machine.config.write_text(text)
     return text
 

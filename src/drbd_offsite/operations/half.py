@@ -8,10 +8,11 @@ from .. import config, files, journal, keys, peer, protocol
 from ..errors import OffsiteError, Refused
 from ..execute import execute
 from ..host import identity, look_again, metadata_found, observe
-from ..model import DiskState, Flavour, Host, Operation, Resource, Site, VolumeName
+from ..model import DiskState, Flavour, Host, Operation, Replica, Resource, Site, VolumeName
 from ..plan import circle, guards
 from ..plan.actions import Action, Run, describe
 from ..plan.half import Findings, remaining
+from ..plan.half import replicate as request_for
 from ..plan.task import Task, allocate
 from ..render import render
 from ..run import run
@@ -100,8 +101,7 @@ def _decide_add(site: Site, volume: VolumeName, name: str, to: str, remount: boo
     )
     guards.enforce(guards.room(host, task, with_volume=False))
     guards.enforce(_slot_taken(host, task))
-    report = peer.ask(site, site.peers[to], protocol.Report(), protocol.MachineReport)
-    guards.enforce(guards.peer_ready(report, name))
+    peer.ask(site, site.peers[to], request_for(task, only_check=True), protocol.Replicated)
     return task
 
 
@@ -114,27 +114,27 @@ def replicate(site: Site, requester: str, request: protocol.Replicate) -> protoc
     """The backup's half of a peer's ``add``: the same request again finishes it, or finds it done."""
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "replicate"))
     with _locked(request.name):
-        server = request.server.replica()
         existing = site.resources.get(request.name)
         operation = journal.operations().get(f"replicate-{request.name}")
-        if operation is None and existing is None:
-            operation = _decide_replicate(site, requester, request)
-        elif operation is None and existing is not None:
-            guards.enforce(_same(existing, requester, request))
-        elif operation is not None:
-            task = Task.of(operation)
-            if (task.peer, task.size_bytes, task.there) != (requester, request.size_bytes, server):
-                raise Refused(
-                    f"Another replication of a volume named {request.name} is under way on this machine.",
-                    "Finish or remove that one first, or choose another name with --name.",
-                )
         if operation is not None:
-            drive(site, operation, silent)
-        here = config.load().resources[request.name].here
-        return protocol.Replicated(protocol.Half.of(here), observe().volumes[here.volume].size_bytes)
+            task = Task.of(operation)
+            guards.enforce(_same_request(task, requester, request))
+        elif existing is not None:
+            guards.enforce(_same_resource(existing, requester, request))
+            return _made(existing.here)
+        else:
+            task = _decide_replicate(site, requester, request)
+        if request.only_check:
+            return protocol.Replicated(protocol.Half.of(task.here), task.size_bytes)
+        drive(site, operation or journal.begin("replicate", request.name, task.parameters()), silent)
+        return _made(task.here)
 
 
-def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -> Operation:
+def _made(here: Replica) -> protocol.Replicated:
+    return protocol.Replicated(protocol.Half.of(here), observe().volumes[here.volume].size_bytes)
+
+
+def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -> Task:
     host = host_with_drbd()
     volume = VolumeName(site.volume_group, VolumeName.parse(request.server.volume).name)
     guards.enforce(guards.copy_is_new(host, volume))
@@ -148,11 +148,20 @@ def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -
     )
     guards.enforce(guards.room(host, task, with_volume=True))
     guards.enforce(_slot_taken(host, task))
-    return journal.begin("replicate", request.name, task.parameters())
+    return task
 
 
-def _same(existing: Resource, requester: str, request: protocol.Replicate) -> Refused | None:
-    if existing.peer == requester and existing.there == request.server.replica():
+def _same_request(task: Task, requester: str, request: protocol.Replicate) -> Refused | None:
+    if (task.peer, task.size_bytes, task.there) == (requester, request.size_bytes, request.server.replica()):
+        return None
+    return Refused(
+        f"Another replication of a volume named {request.name} is under way on this machine.",
+        "Finish that one first, or choose another name with --name.",
+    )
+
+
+def _same_resource(existing: Resource, requester: str, request: protocol.Replicate) -> Refused | None:
+    if (existing.peer, existing.there) == (requester, request.server.replica()):
         return None
     return Refused(
         f"This machine has a resource {request.name} already, for another volume.",

@@ -84,8 +84,12 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
     if seen is None:
         return Assessment(resource.name, Level.BROKEN, (*sentences, "It is not up: nothing is served or replicated."))
     here, there = _copies(site, seen)
-    if here is not Level.OK:
-        level = max(level, here)
+    level = max(level, here)
+    if here is Level.BROKEN:
+        gone = seen.disk in (DiskState.DISKLESS, DiskState.FAILED)
+        sentences.append(
+            f"The copy here is {worth(seen.disk)}." if gone else f"It is not served: its role here is {seen.role}."
+        )
     device = seen.peer_device
     sentences += _connection(site, host, resource, seen)
     connected = seen.connection is not None and seen.connection.state is ConnectionState.CONNECTED

@@ -6,7 +6,6 @@ from debian.debian_support import Version
 
 from ..errors import Refused
 from ..model import RESOURCE_NAME, Flavour, Host, LogicalVolume, Site, VolumeName
-from ..protocol import MachineReport
 from ..tools import lvm
 from ..tools.drbd import Identifiers
 from .task import Task, metadata_bytes
@@ -34,7 +33,11 @@ def drbd_version(version: str) -> Refused | None:
             "This kernel has no DRBD module, so nothing can be replicated.",
             "Boot one of Debian's kernels (linux-image-amd64); the cloud kernels have none. Then: modprobe drbd.",
         )
-    if not OLDEST_DRBD <= Version(version) < TOO_NEW_DRBD:
+    try:
+        known = OLDEST_DRBD <= Version(version) < TOO_NEW_DRBD
+    except ValueError:  # no version at all
+        known = False
+    if not known:
         return Refused(
             f"The kernel's DRBD module is version {version}, which drbd-offsite does not know.",
             f"Versions from {OLDEST_DRBD} up to 9 are known to work as needed.",
@@ -124,21 +127,6 @@ def room(host: Host, task: Task, with_volume: bool) -> Refused | None:
                 f"The volume group {name} on {host.hostname} has {mebibytes(free)} free; {mebibytes(size)} are needed.",
                 f"Add a disk to it (vgextend {name} DEVICE) or free space, and run the command again.",
             )
-    return None
-
-
-def peer_ready(report: MachineReport, name: str) -> Refused | None:
-    """What the backup's report already rules out, before anything is begun."""
-    refusal = drbd_version(report.drbd_version)
-    if refusal is not None:
-        return Refused(f"On {report.hostname}: {refusal.message}", refusal.hint)
-    if report.volume_group is None:
-        return Refused(
-            f"{report.hostname} does not have the volume group that its configuration names.",
-            "Correct volume_group in drbd-offsite.conf there, or create the group.",
-        )
-    if name in report.resources:
-        return Refused(f"{report.hostname} has a resource {name} of its own.", "Choose another name with --name.")
     return None
 
 

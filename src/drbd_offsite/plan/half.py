@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from .. import config
-from ..model import ConnectionState, DiskState, DrbdResource, Flavour, Host, Operation, Resource, Role, Site
+from ..model import ConnectionState, DiskState, DrbdResource, Flavour, Forbidden, Host, Operation, Resource, Role, Site
 from ..protocol import Half, Replicate
 from ..render import Credentials, Rendered, render
 from ..tools import drbd, filesystem, lvm, systemd
@@ -45,8 +45,7 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
     yield from _metadata_volume(host, task)
     resource = task.resource
     if resource is None:
-        request = Replicate(task.name, task.size_bytes, Half.of(task.here), task.overwrite_metadata)
-        yield AskPeer(task.peer, request, "the backup makes its half")
+        yield AskPeer(task.peer, replicate(task), "the backup makes its half")
         return  # which minor, slot and port it has is in its answer
     text = config.updated(found.config, config.resource_keys(resource))
     if text != found.config:
@@ -72,6 +71,11 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
         # Not waited for: the unit runs the circle, which waits for the lock that is held now.
         unit = systemd.resource_unit(task.name)
         yield Run(systemd.systemctl("enable", "--now", "--no-block", unit), "it comes up at boot")
+
+
+def replicate(task: Task, only_check: bool = False) -> Replicate:
+    """What the server asks of the backup."""
+    return Replicate(task.name, task.size_bytes, Half.of(task.here), task.overwrite_metadata, only_check)
 
 
 def outdated(wanted: tuple[Rendered, ...], files: Mapping[str, str]) -> Iterator[WriteFile]:
@@ -106,8 +110,7 @@ def _serve(host: Host, task: Task, resource: Resource, seen: DrbdResource | None
         # New metadata knows of no data. On the server, and only while adding, what is on the volume is the data.
         force = ("--force",) if fresh else ()
         yield Run(drbd.adm("primary", task.name, *force), "the server's volume holds the data")
-    if not task.mounts:
-        return
+    # Also where fstab names it and nothing is mounted now: the next boot would bypass the replication.
     moved = filesystem.fstab_moved(found.fstab, task.fstab_sources, resource.by_res, systemd.resource_unit(task.name))
     if moved != found.fstab:
         yield WriteFile("/etc/fstab", moved, 0o644, "it mounts the DRBD device from now on")
@@ -132,5 +135,8 @@ def _connect(site: Site, host: Host, task: Task, seen: DrbdResource | None) -> I
     address = site.address_here(site.peers[task.peer])
     present = any(address in addresses for addresses in host.addresses.values())
     connection = seen.connection if seen else None
+    hold = host.holds.get(task.name)
+    if hold and Forbidden.CONNECT in hold.forbids:
+        return  # the circle connects it once the hold is lifted
     if present and (connection is None or connection.state is ConnectionState.STANDALONE):
         yield Run(drbd.adm("connect", task.name), f"{address} is there")

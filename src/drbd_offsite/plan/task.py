@@ -86,7 +86,7 @@ def allocate(site: Site, host: Host, volume: VolumeName, size_bytes: int) -> Rep
 
 
 def metadata_place(site: Site, taken: list[MetadataPlace], volume: VolumeName, size_bytes: int) -> MetadataPlace:
-    """The lowest free slot of the metadata volume; above 4 TiB a volume of the resource's own."""
+    """The lowest free slot of the metadata volume; above (nearly) 4 TiB a volume of the resource's own."""
     if size_bytes > MAX_INDEXED_BYTES:
         return MetadataPlace(VolumeName(site.volume_group, f"{volume.name}_drbd_meta"), None)
     slots = {place.index for place in taken if place.volume == site.metadata_pool}

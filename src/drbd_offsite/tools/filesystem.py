@@ -34,8 +34,8 @@ def identity(path: str) -> Argv:
 
 
 def parse_identity(text: str) -> dict[str, str]:
-    """blkid's ``KEY=value`` lines (TYPE, UUID, LABEL …)."""
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    """blkid's ``KEY=value`` lines (TYPE, UUID, LABEL …), without the backslashes that are meant for a shell."""
+    return dict(re.sub(r"\\(.)", r"\1", line).split("=", 1) for line in text.splitlines() if "=" in line)
 
 
 def mount(source: str, target: str) -> Argv:
@@ -83,4 +83,4 @@ def fstab_moved(text: str, sources: frozenset[str], device: str, unit: str) -> s
 
 
 def _names(words: list[str], sources: frozenset[str]) -> bool:
-    return len(words) >= 3 and not words[0].startswith("#") and words[0] in sources
+    return len(words) >= 3 and not words[0].startswith("#") and _plain(words[0]) in sources

@@ -58,6 +58,14 @@ _CAUSES = (
         ),
     ),
     (
+        # It has shown its own key and then falls silent: with TLS 1.3 the side that is refused hears nothing more.
+        r"VERIFY OK(?![\s\S]*Peer Connection Initiated)",
+        Cause(
+            "this machine's key was refused there: the two machines do not have the keys of the same invitation",
+            "Only the newest invitation is good, and once. On the server make one: drbd-offsite invite.",
+        ),
+    ),
+    (
         r"Could not determine IPv4/IPv6 protocol|RESOLVE: Cannot resolve host",
         Cause(
             "the name of the other machine cannot be resolved",
@@ -74,8 +82,8 @@ _CAUSES = (
     (
         r"Connection refused|ECONNREFUSED",
         Cause(
-            "the other machine answers, but nothing listens on that port",
-            "Check the port on both sides and that the tunnel's unit runs there.",
+            "the other machine answers, but nothing listens on that port; perhaps both sides dial",
+            "Check the port on both sides, that 'dials' is the same on both, and that the tunnel's unit runs there.",
         ),
     ),
     (

@@ -1,0 +1,25 @@
+from typing import get_args
+
+from drbd_offsite.plan.actions import Action, AskPeer, Note, RemoveFile, Run, WriteFile, describe
+from drbd_offsite.protocol import Half, Replicate
+
+from .. import make
+
+REQUEST = Replicate("test_a", 1, Half.of(make.replica()), overwrite_metadata=False, only_check=False)
+EXAMPLES = {
+    "lvcreate x  # why": Run(("lvcreate", "x"), "why"),
+    "write /etc/x  # why": WriteFile("/etc/x", make.SECRET, 0o600, "why"),
+    "remove /etc/x  # why": RemoveFile("/etc/x", "why"),
+    "ask backup to replicate  # why": AskPeer("backup", REQUEST, "why"),
+    "note a = True  # why": Note(make.operation("add", {}), "a", True, "why"),
+}
+
+
+def test_every_kind_of_action_is_one_line_with_its_reason() -> None:
+    assert {type(action) for action in EXAMPLES.values()} == set(get_args(Action))
+    for line, action in EXAMPLES.items():
+        assert describe(action) == line
+
+
+def test_the_text_of_a_file_is_in_no_line() -> None:
+    assert not any(make.SECRET in describe(action) for action in EXAMPLES.values())

@@ -1,0 +1,294 @@
+"""Making one half of a resource, killed after any step and begun again."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from drbd_offsite import config
+from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, Forbidden, MetadataPlace, VolumeName
+from drbd_offsite.plan.actions import Action, AskPeer, Note, Run, WriteFile, describe
+from drbd_offsite.plan.task import Task
+from drbd_offsite.protocol import Half
+
+from .. import make
+from .machine import BY_RES, FRESH, FSTAB_NAMES, USED, Impossible, Machine
+
+DATA = VolumeName("local", "test_a")
+POOL = VolumeName("local", "drbd_meta")
+FSTAB = "UUID=0f / ext4 defaults 0 1\nLABEL=test_a /srv/a ext4 noatime 0 2\n"
+LARGE = MAX_INDEXED_BYTES + 2**40
+
+
+def empty_config(flavour: Flavour) -> str:
+    text = config.updated(make.CONFIG, {"resources.test_a": None, "site.flavour": flavour.value})
+    return text.replace("[[backup]]", f"[[{flavour.other}]]").replace("hostname = backup", f"hostname = {flavour.other}")
+
+
+def task(flavour: Flavour, size: int = make.GIB, **changes: object) -> Task:
+    here = make.replica()
+    if size > MAX_INDEXED_BYTES:
+        here = replace(here, metadata=MetadataPlace(VolumeName("local", "test_a_drbd_meta"), None))
+    there = make.replica(3) if flavour is Flavour.BACKUP else None
+    return replace(Task("test_a", flavour.other, size, here, there), **changes)
+
+
+def machine(flavour: Flavour, made: Task, **changes: object) -> Machine:
+    verb = "add" if flavour is Flavour.SERVER else "replicate"
+    volumes = {DATA: made.size_bytes} if flavour is Flavour.SERVER else {}
+    new = Machine(
+        flavour,
+        make.operation(verb, made.parameters()),
+        empty_config(flavour),
+        Half.of(make.replica(3)),
+        volumes,
+        precious=DATA if flavour is Flavour.SERVER else None,
+    )
+    for name, value in changes.items():
+        setattr(new, name, value)
+    return new
+
+
+def server(**changes: object) -> Machine:
+    return machine(Flavour.SERVER, task(Flavour.SERVER), **changes)
+
+
+def mounted(**changes: object) -> Machine:
+    """A filesystem that fstab mounts, mounted in two places, to be moved."""
+    made = task(Flavour.SERVER, mounts=("/srv/a", "/mnt"), fstab_sources=FSTAB_NAMES)
+    return machine(Flavour.SERVER, made, fstab=FSTAB, mounts=[(DATA.path, "/srv/a"), (DATA.path, "/mnt")], **changes)
+
+
+def listed() -> Machine:
+    """A filesystem that fstab mounts and that is not mounted now."""
+    return machine(Flavour.SERVER, task(Flavour.SERVER, fstab_sources=FSTAB_NAMES), fstab=FSTAB)
+
+
+def second(flavour: Flavour) -> Machine:
+    """The first resource has slot 0, so the metadata volume is there and too small."""
+    made = task(flavour)
+    made = replace(made, here=replace(made.here, metadata=MetadataPlace(POOL, 1), minor=1, port=7790))
+    return machine(flavour, made, volumes={**({DATA: make.GIB} if flavour is Flavour.SERVER else {}), POOL: 128 * make.MIB})
+
+
+def reused(flavour: Flavour) -> Machine:
+    """The slot has somebody's old metadata, and the admin said that they may go."""
+    made = task(flavour, overwrite_metadata=True)
+    volumes = {**({DATA: make.GIB} if flavour is Flavour.SERVER else {}), POOL: 128 * make.MIB}
+    return machine(flavour, made, metadata=USED, volumes=volumes)
+
+
+SCENES: dict[str, Callable[[], Machine]] = {
+    "server": server,
+    "server, module loaded": lambda: server(module=True),
+    "server, no tunnel": lambda: server(tunnel=False),
+    "server, mounted": mounted,
+    "server, only in fstab": listed,
+    "server, second slot": lambda: second(Flavour.SERVER),
+    "server, old metadata": lambda: reused(Flavour.SERVER),
+    "server, above 4 TiB": lambda: machine(Flavour.SERVER, task(Flavour.SERVER, LARGE)),
+    "server, fresh metadata found": lambda: server(metadata=FRESH, volumes={DATA: make.GIB, POOL: 128 * make.MIB}),
+    "backup": lambda: machine(Flavour.BACKUP, task(Flavour.BACKUP)),
+    "backup, no tunnel": lambda: machine(Flavour.BACKUP, task(Flavour.BACKUP), tunnel=False),
+    "backup, second slot": lambda: second(Flavour.BACKUP),
+    "backup, old metadata": lambda: reused(Flavour.BACKUP),
+    "backup, above 4 TiB": lambda: machine(Flavour.BACKUP, task(Flavour.BACKUP, LARGE)),
+}
+scenes = pytest.mark.parametrize("scene", SCENES)
+
+
+@pytest.fixture(autouse=True)
+def _read_each_text_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same few texts are read thousands of times here."""
+    updated = functools.cache(lambda text, changes: UPDATED(text, dict(changes)))
+    monkeypatch.setattr(config, "parse", PARSED)
+    monkeypatch.setattr(config, "updated", lambda text, changes: updated(text, tuple(changes.items())))
+
+
+PARSED = functools.cache(config.parse)
+UPDATED = config.updated
+
+
+@scenes
+def test_it_ends_with_everything_in_its_place(scene: str) -> None:
+    end = SCENES[scene]()
+    end.run_to_the_end()
+    here = end.task.here
+    assert end.kernel is not None
+    assert end.kernel.attached
+    assert end.kernel.primary is (end.flavour is Flavour.SERVER)
+    assert end.kernel.connected is end.tunnel
+    assert end.enabled
+    assert end.site.resources["test_a"].here == here
+    assert end.site.resources["test_a"].there == make.replica(3)
+    assert f"/etc/drbd.d/{here.minor}_test_a.res" in end.files
+    assert end.volumes[here.volume] >= end.task.size_bytes
+    assert end.synced is (end.flavour is Flavour.SERVER), "the backup waits for the first sync"
+
+
+@scenes
+def test_a_finished_one_has_nothing_left_to_do(scene: str) -> None:
+    end = SCENES[scene]()
+    end.run_to_the_end()
+    assert end.next_step() is None
+
+
+def killed(scene: str) -> Iterator[tuple[str, Machine]]:
+    """The machine after each number of steps."""
+    at = SCENES[scene]()
+    yield "nothing was done", at.copy()
+    while (action := at.next_step()) is not None:
+        at.do(action)
+        yield describe(action), at.copy()
+
+
+@scenes
+def test_killed_after_any_step_it_ends_the_same(scene: str) -> None:
+    whole = SCENES[scene]()
+    whole.run_to_the_end()
+    for step, again in killed(scene):
+        again.run_to_the_end()
+        assert again.outcome() == whole.outcome(), step
+
+
+@scenes
+def test_a_power_cut_after_any_step_changes_nothing_in_the_end(scene: str) -> None:
+    whole = SCENES[scene]()
+    whole.run_to_the_end()
+    for step, again in killed(scene):
+        if again.next_step() is None:
+            continue  # from here on it is the unit's work
+        again.power_cut()
+        again.run_to_the_end()
+        ours = again.outcome()
+        # What was mounted by hand and is not in fstab is mounted again as well: it is in the task.
+        assert ours == whole.outcome(), step
+
+
+@scenes
+def test_killed_twice_it_still_ends_the_same(scene: str) -> None:
+    whole = SCENES[scene]()
+    whole.run_to_the_end()
+    for _, first in killed(scene):
+        for _ in range(3):
+            if (action := first.next_step()) is not None:
+                first.do(action)
+        first.power_cut()
+        if (action := first.next_step()) is not None:
+            first.do(action)
+        first.run_to_the_end()
+        assert first.outcome() | {"kernel": None} == whole.outcome() | {"kernel": None}
+
+
+@scenes
+def test_an_answer_of_the_peer_that_was_lost_is_asked_for_again(scene: str) -> None:
+    whole = SCENES[scene]()
+    asked = [action for action in whole.run_to_the_end() if isinstance(action, AskPeer)]
+    assert len(asked) == (whole.flavour is Flavour.SERVER)
+    again = SCENES[scene]()
+    while (action := again.next_step()) is not None and not isinstance(action, AskPeer):
+        again.do(action)
+    assert again.next_step() == action
+
+
+@scenes
+def test_the_data_s_own_volume_is_never_made_resized_or_written_to(scene: str) -> None:
+    at = SCENES[scene]()
+    size = at.volumes.get(DATA)
+    for action in at.run_to_the_end():
+        if isinstance(action, Run) and at.flavour is Flavour.SERVER:
+            assert action.argv[0] not in ("lvcreate", "lvextend") or DATA.name not in action.argv
+            assert not any("mkfs" in word or "wipefs" in word for word in action.argv)
+    assert size in (None, at.volumes[DATA])
+
+
+@scenes
+def test_force_is_said_only_to_new_metadata(scene: str) -> None:
+    at = SCENES[scene]()
+    while (action := at.next_step()) is not None:
+        if isinstance(action, Run) and "--force" in action.argv:
+            assert action.argv[1] in ("create-md", "wipe-md", "primary")
+            assert not at.synced, "these metadata describe data"
+            assert action.argv[1] != "primary" or at.flavour is Flavour.SERVER
+        at.do(action)
+
+
+@scenes
+def test_what_is_on_disk_comes_before_what_relies_on_it(scene: str) -> None:
+    done = [describe(action).partition("  #")[0] for action in SCENES[scene]().run_to_the_end()]
+
+    def place(start: str) -> int:
+        return next(number for number, line in enumerate(done) if line.startswith(start))
+
+    assert place(f"write {config.PATH}") < place("write /etc/drbd.d/") < place("drbdadm create-md" if "found" not in scene else "note")
+    assert place("note metadata_created") < place("drbdadm attach")
+    assert done[-1].startswith("systemctl"), "the unit comes last: what it would bring up is complete"
+
+
+def test_old_metadata_are_wiped_only_when_that_was_allowed() -> None:
+    at = server(metadata=USED, volumes={DATA: make.GIB, POOL: 128 * make.MIB})
+    with pytest.raises(Impossible, match="nobody allowed"):
+        at.run_to_the_end()
+
+
+def test_a_mounted_filesystem_is_mounted_again_on_the_replicated_device() -> None:
+    end = mounted()
+    end.run_to_the_end()
+    assert sorted(end.mounts) == [("/dev/drbd0", "/mnt"), ("/dev/drbd0", "/srv/a")]
+    assert end.fstab.splitlines()[0] == FSTAB.splitlines()[0]
+    assert end.fstab.splitlines()[1].startswith(f"{BY_RES} /srv/a ext4 noatime,nofail,")
+
+
+def test_a_nested_mount_is_left_inside_out() -> None:
+    made = task(Flavour.SERVER, mounts=("/srv/a", "/srv/a/again"), fstab_sources=FSTAB_NAMES)
+    nested = machine(Flavour.SERVER, made, mounts=[(DATA.path, "/srv/a"), (DATA.path, "/srv/a/again")])
+    nested.run_to_the_end()
+    assert [target for _, target in nested.mounts] == ["/srv/a", "/srv/a/again"]
+
+
+def test_what_fstab_would_mount_at_the_next_boot_is_moved_even_if_it_is_not_mounted_now() -> None:
+    end = listed()
+    end.run_to_the_end()
+    assert BY_RES in end.fstab
+    assert "LABEL=test_a" not in end.fstab
+    assert end.mounts == []
+
+
+def test_without_remount_fstab_is_left_alone() -> None:
+    end = server(fstab=FSTAB)
+    end.run_to_the_end()
+    assert end.fstab == FSTAB
+
+
+def test_the_backup_mounts_and_promotes_nothing() -> None:
+    for scene in SCENES:
+        if scene.startswith("backup"):
+            end = SCENES[scene]()
+            end.run_to_the_end()
+            assert not [line for line in end.log if line.startswith(("mount", "umount", "drbdadm primary"))]
+
+
+def test_a_hold_keeps_even_a_finished_half_from_connecting() -> None:
+    held = server(forbidden=frozenset({Forbidden.CONNECT}))
+    held.run_to_the_end()
+    assert held.kernel is not None
+    assert held.kernel.attached
+    assert not held.kernel.connected
+
+
+def test_every_step_can_be_shown_to_a_person_without_a_secret() -> None:
+    for scene in SCENES.values():
+        for action in scene().run_to_the_end():
+            line = describe(action)
+            assert "\n" not in line
+            assert "  # " in line
+            assert make.SECRET not in line
+
+
+def test_the_secret_is_in_files_for_root_alone() -> None:
+    actions: list[Action] = server().run_to_the_end()
+    with_secret = [a for a in actions if make.SECRET in str(a)]
+    assert with_secret
+    assert all(isinstance(a, WriteFile) and a.mode == 0o600 for a in with_secret)
+    assert not any(make.SECRET in str(a) for a in actions if isinstance(a, Note | Run | AskPeer))

@@ -1,0 +1,244 @@
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drbd_offsite import protocol
+from drbd_offsite.errors import BadRequest, ExitCode, Held, OffsiteError, PeerUnreachable, Refused
+
+from . import make
+
+NAME = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}", fullmatch=True)
+LV = st.from_regex(r"[A-Za-z0-9+_][A-Za-z0-9+_.-]{0,20}", fullmatch=True)
+WORD = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=200)
+SIZE = st.integers(1, 2**60)
+HOSTNAME = st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,20}[a-z0-9])?(?:\.[a-z0-9]{1,9})?", fullmatch=True)
+HALF = st.builds(
+    protocol.Half,
+    st.builds("{}/{}".format, LV, LV),
+    st.builds("{}/{}{}".format, LV, LV, st.sampled_from(["", "[0]", "[17]", "[9999]"])),
+    st.integers(0, 1048575),
+    st.integers(1, 65535),
+)
+SSH_KEY = st.from_regex(r"ssh-ed25519 [A-Za-z0-9+/]{68}", fullmatch=True)
+REQUESTS = st.one_of(
+    st.just(protocol.Hello()),
+    st.just(protocol.Report()),
+    st.builds(protocol.Connect, NAME),
+    st.builds(protocol.Replicate, NAME, SIZE, HALF, st.booleans(), st.booleans()),
+    st.builds(
+        protocol.Enrol,
+        st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+        HOSTNAME,
+        st.just(make.FINGERPRINT) | st.just(""),
+        SSH_KEY,
+        SSH_KEY,
+    ),
+)
+ANSWERS = st.one_of(
+    st.just(protocol.Done()),
+    st.builds(protocol.Greeting, HOSTNAME, WORD, WORD),
+    st.builds(protocol.MachineReport, HOSTNAME, WORD, st.lists(NAME, max_size=3)),
+    st.builds(protocol.Replicated, HALF, SIZE),
+)
+
+REPLICATE = protocol.Replicate("test_a", 2**30, protocol.Half.of(make.replica()), overwrite_metadata=False, only_check=False)
+ENROL = protocol.Enrol("0" * 64, "backup", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
+
+
+def message(request: protocol.Request) -> dict[str, Any]:
+    return json.loads(protocol.encode_request(request))
+
+
+def refused(value: object) -> BadRequest:
+    with pytest.raises(BadRequest) as raised:
+        protocol.decode_request(value if isinstance(value, str) else json.dumps(value))
+    return raised.value
+
+
+@given(REQUESTS)
+def test_a_request_arrives_as_it_was_sent(request: protocol.Request) -> None:
+    text = protocol.encode_request(request)
+    assert "\n" not in text
+    assert protocol.decode_request(text) == request
+
+
+@given(ANSWERS)
+def test_an_answer_arrives_as_it_was_sent(answer: Any) -> None:
+    assert protocol.decode_answer(type(answer), protocol.encode_answer(answer)) == answer
+
+
+def test_a_half_is_a_replica_that_travels() -> None:
+    replica = make.replica(7, "test_b")
+    assert protocol.Half.of(replica).replica() == replica
+
+
+@given(REQUESTS, st.data())
+def test_one_word_less_or_one_more_is_refused(request: protocol.Request, data: st.DataObject) -> None:
+    whole = message(request)
+    key = data.draw(st.sampled_from(sorted(whole)))
+    refused({k: v for k, v in whole.items() if k != key})
+    refused({**whole, "extra": 1})
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, inner in value.items():
+        yield (*path, key)
+        if isinstance(inner, dict):
+            yield from places(inner, (*path, key))
+
+
+def put(value: dict[str, Any], path: tuple[str, ...], inner: object) -> dict[str, Any]:
+    head, *rest = path
+    return {**value, head: put(value[head], tuple(rest), inner) if rest else inner}
+
+
+WRONG = (None, True, False, -1, 0.5, 2**64, 10**400, "", "x" * 300, "a\nb", "\ud800", [], {}, ["x"], {"volume": 1})
+
+
+@pytest.mark.parametrize("path", [path for r in (REPLICATE, ENROL) for path in places(message(r))], ids=".".join)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: repr(value)[:12])
+def test_a_value_of_another_type_or_range_is_refused(path: tuple[str, ...], wrong: object) -> None:
+    whole = message(REPLICATE if path[0] in message(REPLICATE) else ENROL)
+    yes_or_no = path in (("overwrite_metadata",), ("only_check",)) and isinstance(wrong, bool)
+    if yes_or_no or (path == ("fingerprint",) and wrong == ""):
+        protocol.decode_request(json.dumps(put(whole, path, wrong)))
+    else:
+        refused(put(whole, path, wrong))
+
+
+@pytest.mark.parametrize("number", [True, 1.0, "1"])
+@pytest.mark.parametrize("path", [("version",), ("server", "minor"), ("server", "port"), ("size_bytes",)], ids=".".join)
+def test_a_number_is_a_whole_number_and_nothing_that_is_equal_to_one(path: tuple[str, ...], number: object) -> None:
+    refused(put(message(REPLICATE), path, number))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("name",), "../../etc/passwd"), (("name",), "a b"), (("name",), "-x"), (("name",), "a%i"),
+        (("size_bytes",), 0), (("size_bytes",), 2**60 + 1),
+        (("server", "volume"), "local/../x"), (("server", "volume"), "test_a"), (("server", "volume"), "local/a;b"),
+        (("server", "metadata"), "local/meta[-1]"), (("server", "minor"), 1048576), (("server", "port"), 0),
+    ],
+)  # fmt: skip
+def test_a_value_that_could_do_harm_is_refused(path: tuple[str, ...], value: object) -> None:
+    refused(put(message(REPLICATE), path, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("token", "0" * 63), ("token", "0" * 64 + "\n"), ("token", "G" * 64),
+        ("hostname", "a b"), ("hostname", "-a"), ("hostname", ""), ("hostname", "a" * 65), ("hostname", 'a"b'),
+        ("fingerprint", make.FINGERPRINT.lower()), ("fingerprint", make.FINGERPRINT + "\n"),
+        ("ssh_key", "ssh-rsa AAAA"), ("ssh_key", make.SSH_KEY + " comment"), ("ssh_key", f"{make.SSH_KEY}\ncommand"),
+        ("ssh_host_key", 'command="x" ' + make.SSH_KEY),
+    ],
+)  # fmt: skip
+def test_a_key_that_could_become_a_second_line_of_a_file_is_refused(key: str, value: str) -> None:
+    refused({**message(ENROL), key: value})
+
+
+@pytest.mark.parametrize("hostname", ["a..b", "a.-b", "a-.b", "a" * 64 + ".b"])
+def test_a_host_name_that_the_configuration_would_refuse_is_refused_at_once(hostname: str) -> None:
+    """Later would be too late: the invitation is used up by then."""
+    refused({**message(ENROL), "hostname": hostname})
+
+
+@pytest.mark.parametrize("verb", [None, 1, [], {}, "", "reboot", "Hello", "hello ", "__class__"])
+def test_an_unknown_verb_is_refused(verb: object) -> None:
+    refused({"version": 1, "verb": verb})
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, "1", [1]])
+def test_another_version_is_refused_with_the_way_on(version: object) -> None:
+    assert "same version" in refused({"version": version, "verb": "hello"}).hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "[]", '"hello"', "1", "NaN", "[" * 60000, '{"a":' * 10000, '{"version": 1} {}', "\x00"],
+    ids=lambda text: text[:12],
+)
+def test_what_is_no_json_object_is_refused(text: str) -> None:
+    refused(text)
+
+
+def test_a_message_that_is_too_long_is_refused_before_it_is_read() -> None:
+    text = protocol.encode_request(protocol.Hello())
+    assert protocol.decode_request(text + " " * (protocol.MAX_BYTES - len(text))) == protocol.Hello()
+    assert str(protocol.MAX_BYTES) in refused(text + " " * protocol.MAX_BYTES).message
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8), children, max_size=4),
+    max_leaves=10,
+)
+KINDS = [*get_args(protocol.Answer)]
+
+
+@given(st.text() | st.binary().map(lambda raw: raw.decode("utf-8", "replace")) | JSON.map(json.dumps))
+def test_any_text_is_a_request_or_a_bad_request(text: str) -> None:
+    try:
+        protocol.decode_request(text)
+    except BadRequest as error:
+        assert error.exit_code is ExitCode.REFUSED
+
+
+@given(REQUESTS, st.data())
+def test_any_change_of_a_request_is_a_request_or_a_bad_request(request: protocol.Request, data: st.DataObject) -> None:
+    whole = message(request)
+    path = data.draw(st.sampled_from(list(places(whole))))
+    try:
+        protocol.decode_request(json.dumps(put(whole, path, data.draw(JSON))))
+    except BadRequest:
+        pass
+
+
+@given(st.sampled_from(KINDS), JSON | st.fixed_dictionaries({"exit_code": JSON, "message": JSON, "hint": JSON}), JSON)
+def test_any_answer_of_the_peer_is_an_answer_or_one_of_our_errors(kind: type, error: object, answer: object) -> None:
+    for whole in ({"version": 1, "error": error}, {"version": 1, "answer": answer}, {"version": 1, "x": answer}):
+        try:
+            found = protocol.decode_answer(kind, json.dumps(whole))
+        except OffsiteError:
+            continue
+        assert isinstance(found, kind)
+
+
+@pytest.mark.parametrize("exit_code", [[], {}, True, None, "3", 3.0, 99, -1])
+def test_an_error_with_a_strange_exit_code_is_an_error(exit_code: object) -> None:
+    body = {"exit_code": exit_code, "message": "no", "hint": ""}
+    with pytest.raises(OffsiteError):
+        protocol.decode_answer(protocol.Done, json.dumps({"version": 1, "error": body}))
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [(Refused("no room", "make some"), Refused), (Held("held", ""), Held), (PeerUnreachable("x", ""), PeerUnreachable),
+     (OffsiteError("broken", ""), OffsiteError)],
+)  # fmt: skip
+def test_the_peer_s_refusal_arrives_with_its_reason_and_exit_code(sent: OffsiteError, received: type) -> None:
+    with pytest.raises(OffsiteError) as raised:
+        protocol.decode_answer(protocol.Done, protocol.encode_error(sent))
+    assert type(raised.value) is received
+    assert sent.message in raised.value.message
+    assert "peer" in raised.value.message
+    assert raised.value.hint == sent.hint
+
+
+def test_the_peer_s_words_cannot_steer_a_terminal() -> None:
+    with pytest.raises(OffsiteError) as raised:
+        protocol.decode_answer(protocol.Done, protocol.encode_error(Refused("\x1b]0;owned\x07\r" + "x" * 9000, "\x9b2J")))
+    assert not set(raised.value.message + raised.value.hint) & set("\x1b\x07\r\x9b")
+    assert len(raised.value.message) < 3000
+
+
+def test_the_vocabulary_is_fixed() -> None:
+    assert {kind.VERB for kind in get_args(protocol.Request)} == {"hello", "enrol", "report", "replicate", "connect"}
+    assert all(dataclasses.is_dataclass(kind) for kind in (*get_args(protocol.Request), *KINDS))
