@@ -333,7 +333,7 @@ def _contradictions(site: Site) -> Iterator[str]:
     for resource in site.resources.values():
         place = f"[resources] [[{resource.name}]]"
         if not RESOURCE_NAME.fullmatch(resource.name):
-            yield f"{place}: not a name for a resource (letters, digits and _ . + -, at most 63)"
+            yield f"{place}: not a name for a resource (letters, digits and _ . -, at most 63)"
         if resource.peer not in site.peers:
             yield f"{place} peer = {resource.peer}: there is no such section in [peers]"
     halves = {name: resource.here for name, resource in site.resources.items()}

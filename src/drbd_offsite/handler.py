@@ -55,4 +55,5 @@ def _complain(text: str) -> None:
         with open("/dev/kmsg", "w", encoding="utf-8") as log:
             log.write(f"<4>drbd-offsite handler: {text}\n")
     except OSError:
-        sys.stderr.write(f"{text}\n")
+        if sys.stderr is not None:  # Python has none where it was started without one
+            sys.stderr.write(f"{text}\n")

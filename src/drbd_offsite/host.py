@@ -73,7 +73,7 @@ def metadata_found(place: MetadataPlace, minor: int) -> drbd.Identifiers | None:
 
     Only for a place whose device is not attached: drbdmeta opens it exclusively.
     """
-    done = run(drbd.meta(place, minor, "get-gi"), accept=None)
+    done = run(drbd.meta(place, minor, "get-gi"), accept=(0, *drbd.NO_METADATA))
     found = drbd.parse_identifiers(done.stdout)
     if found is None and done.returncode == 0:
         raise ToolFailed(f"drbdmeta says of {place} what is not understood: {done.stdout.strip()[:200]}")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
-RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}\Z")
-"""DRBD names go into file names, unit names and the kernel's handler command lines."""
+RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+"""It goes into file names, unit names (which have no "+") and the kernel's handler command lines."""
 
 METADATA_SLOT_BYTES = 128 * 2**20
 """Size of one slot of indexed external metadata (drbd.conf(5), ``meta-disk``)."""

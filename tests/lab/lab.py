@@ -14,7 +14,7 @@ from .image import Image, ensure_image
 from .machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,12 @@ class Lab:
 
     def both(self, action: Callable[[Machine], object]) -> None:
         """Do something to both machines at the same time."""
+        self.each(self.machines, action)
+
+    def each(self, machines: Sequence[Machine], action: Callable[[Machine], object]) -> None:
+        """Do something to some of the machines at the same time."""
         pool = ThreadPoolExecutor(len(self.machines))
-        futures = [pool.submit(action, machine) for machine in self.machines]
+        futures = [pool.submit(action, machine) for machine in machines]
         try:
             wait(futures)
         finally:

@@ -109,7 +109,7 @@ def mounted_at_boot(lab: Lab) -> Lab:
 
 
 def _served(lab: Lab) -> None:
-    lab.server.wait_for("the filesystem is mounted from DRBD", "findmnt --noheadings --source /dev/drbd0 /srv/data")
+    lab.server.wait_for("the filesystem is mounted from DRBD", "findmnt -n -o SOURCE -M /srv/data | grep -q /dev/drbd0")
     volume.check(lab.server, "/srv/data")
 
 
@@ -122,8 +122,8 @@ def test_remount_moves_a_mounted_filesystem_and_its_fstab_line(mounted_at_boot: 
 
 def test_every_order_of_reboots_ends_in_replication(mounted_at_boot: Lab) -> None:
     lab = mounted_at_boot
-    for reboot in (lab.server.reboot, lab.backup.reboot, lambda: lab.both(lambda machine: machine.reboot())):
-        reboot()
+    for machines in ((lab.server,), (lab.backup,), lab.machines):
+        lab.each(machines, Machine.reboot)
         product.await_up_to_date(lab, deadline=180)
         _served(lab)
 
@@ -138,7 +138,7 @@ def test_a_power_cut_of_both_ends_in_replication(mounted_at_boot: Lab) -> None:
 def test_the_server_serves_without_backup_tunnel_or_network(mounted_at_boot: Lab) -> None:
     lab = mounted_at_boot
     lab.backup.power_off()
-    lab.server.run("systemctl disable openvpn-server@drbd-offsite-backup")
+    lab.server.run("systemctl mask openvpn-server@drbd-offsite-backup")
     lab.server.set_link(False)
     lab.server.reboot()
     _served(lab)

@@ -4,8 +4,8 @@ import argparse
 import sys
 
 from .. import config, files
-from ..errors import ExitCode, UsageError
-from ..model import Flavour
+from ..errors import ExitCode, Refused, UsageError
+from ..model import Flavour, Site
 from ..operations.apply import apply
 from .common import tell
 
@@ -24,6 +24,8 @@ def run(options: argparse.Namespace) -> int:
             changes[key] = value
     with files.lock("site", 30.0):
         text = files.read(config.PATH)
+        if text is not None:
+            _keep_flavour(config.parse(text), Flavour(options.flavour))
         changed = config.updated(text if text is not None else config.initial(Flavour(options.flavour)), changes)
         site = config.parse(changed)
         if changed != text:
@@ -32,3 +34,11 @@ def run(options: argparse.Namespace) -> int:
         for path in apply(site):
             tell(f"wrote {path}")
     return ExitCode.DONE
+
+
+def _keep_flavour(site: Site, flavour: Flavour) -> None:
+    if site.flavour is not flavour and site.resources:
+        raise Refused(
+            f"This machine is the {site.flavour} of {', '.join(site.resources)}, so it does not become the {flavour}.",
+            f"Install drbd-offsite-{site.flavour} again; what is replicated goes on as it is.",
+        )

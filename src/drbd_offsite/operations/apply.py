@@ -14,6 +14,9 @@ from ..render import Rendered, render
 from ..run import run
 from ..tools import systemd
 
+RUNNING_SYSTEMD = Path("/run/systemd/system")
+"""Not there where a machine's image is being built; nothing has to be told then (sd_booted(3))."""
+
 
 def wanted(site: Site) -> tuple[Rendered, ...]:
     """Every file that the site asks for now."""
@@ -32,7 +35,7 @@ def apply(site: Site) -> list[str]:
     for action in changed:
         execute(action, site)
     paths = [action.path for action in changed]
-    if any(path.startswith("/etc/systemd/") for path in paths):
+    if RUNNING_SYSTEMD.exists() and any(path.startswith("/etc/systemd/") for path in paths):
         run(systemd.DAEMON_RELOAD)
     return paths
 

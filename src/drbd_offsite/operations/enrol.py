@@ -290,11 +290,10 @@ def _unreachable(to: Peer, address: str, since: int) -> PeerUnreachable:
 
 def _start(to: Peer, changed: list[str]) -> None:
     """Tunnel and peer service run, at once and after every boot, with what was just rendered."""
+    run(systemd.systemctl("enable", systemd.PEER_SOCKET, systemd.TUNNEL_STARTER))
     for unit, path in ((systemd.tunnel_unit(to), tunnel_file(to)), (systemd.PEER_SOCKET, SOCKET_FILE)):
-        if unit is None:
-            continue
-        run(systemd.systemctl("enable", unit))
-        run(systemd.systemctl("restart" if path in changed else "start", unit), timeout=120.0)
+        if unit is not None:
+            run(systemd.systemctl("restart" if path in changed else "start", unit), timeout=120.0)
 
 
 def hostname() -> str:

@@ -53,9 +53,7 @@ def adoptable(site: Site, host: Host, volume: VolumeName, name: str) -> Refused 
                 f"{volume} is replicated already, as {resource.name}.", f"drbd-offsite status {resource.name}"
             )
     if not RESOURCE_NAME.fullmatch(name):
-        return Refused(
-            f"{name!r} cannot be a resource's name.", "Choose one with --name (letters, digits and _ . + -)."
-        )
+        return Refused(f"{name!r} cannot be a resource's name.", "Choose one with --name (letters, digits and _ . -).")
     if name in site.resources or name in host.drbd:
         return Refused(f"There is a resource {name} already.", "Choose another name with --name.")
     found = host.volumes.get(volume)

@@ -26,6 +26,11 @@ JUST_CREATED = 0x4
 """UUID_JUST_CREATED (drbd.h): metadata that has never described any data."""
 
 
+NO_METADATA = (1, 10)
+"""drbdmeta's exit codes for a place without metadata, and for one beyond the volume's end. 20 is a place that it
+could not look at, which says nothing."""
+
+
 def adm(command: str, resource: str, *options: str) -> Argv:
     """A drbdadm call, ``drbdadm COMMAND [OPTIONS] RESOURCE``."""
     return ("drbdadm", command, *options, resource)

@@ -5,6 +5,8 @@ from ..model import Peer, TunnelMode
 Argv = tuple[str, ...]
 
 PEER_SOCKET = "drbd-offsite-peer.socket"
+TUNNEL_STARTER = "drbd-offsite-tunnel.service"
+"""Starts the tunnels after the resources; they are not enabled themselves."""
 DAEMON_RELOAD: Argv = ("systemctl", "daemon-reload")
 
 

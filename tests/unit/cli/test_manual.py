@@ -25,12 +25,15 @@ from drbd_offsite.model import (
     PeerDevice,
     ReplicationState,
     Role,
+    TunnelMode,
 )
 from drbd_offsite.plan.assess import Level, assess
+from drbd_offsite.render import Credentials, render
 
 README = Path(__file__).parents[3] / "README.md"
 PAGES = ("drbd-offsite.8", "drbd-offsite.conf.5")
 SECTIONS = ("site", "peers", "resources")
+CONFIGURATION = str(config.PATH)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,14 @@ def command_page(made: dict[str, str]) -> str:
 @pytest.fixture(scope="module")
 def file_page(made: dict[str, str]) -> str:
     return plain(made["drbd-offsite.conf.5"])
+
+
+@pytest.fixture(scope="module")
+def example(file_page: str) -> str:
+    """The configuration that drbd-offsite.conf(5) shows."""
+    found = re.search(r"^\.EX\n(.*?)^\.EE", file_page, re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
 
 
 def plain(page: str) -> str:
@@ -140,16 +151,12 @@ def test_the_sections_are_all_that_the_configspec_has(file_page: str) -> None:
     assert tuple(re.findall(r"^\.SH SECTION \[(\w+)\]", file_page, re.MULTILINE)) == SECTIONS
 
 
-def test_the_page_s_example_is_a_valid_file(file_page: str) -> None:
-    example = re.search(r"^\.EX\n(.*?)^\.EE", file_page, re.MULTILINE | re.DOTALL)
-    assert example
-    assert list(config.parse(example[1]).resources) == ["test_a"]
+def test_the_page_s_example_is_a_valid_file(example: str) -> None:
+    assert list(config.parse(example).resources) == ["test_a"]
 
 
-def test_each_field_of_the_json_is_in_the_page(command_page: str, file_page: str) -> None:
-    example = re.search(r"^\.EX\n(.*?)^\.EE", file_page, re.MULTILINE | re.DOTALL)
-    assert example
-    site = config.parse(example[1])
+def test_each_field_of_the_json_is_in_the_page(command_page: str, example: str) -> None:
+    site = config.parse(example)
     host = seen_host()
     found = [assess(site, host, resource) for resource in site.resources.values()]
     fields: dict[str, Any] = status.as_json(site, host, found)
@@ -174,6 +181,16 @@ def seen_host() -> Host:
         holds={"test_a": Hold("test_a", "a reason", frozenset(Forbidden), "2026-11-22T12:00:00+00:00", "down")},
         operations={"add-test_a": Operation("add", "test_a", "2026-11-22T12:00:00+00:00")},
     )
+
+
+def test_each_rendered_file_is_in_the_page(command_page: str, example: str) -> None:
+    listed = chapter(command_page, "FILES").replace(" ", "")
+    for mode in TunnelMode:
+        site = config.parse(example.replace("reachable_as", f"tunnel = {mode}\n    reachable_as"))
+        for file in render(site, {"backup": Credentials(drbd_secret="s", fingerprints=("f",))}, "server"):
+            path = file.path.replace("0_test_a", "MINOR_RESOURCE").replace("@test_a", "@RESOURCE")
+            path = path.replace("-backup.conf", "-PEER.conf").replace("/tun0.", "/DEVICE.")
+            assert path in listed or path.startswith("/etc/drbd-offsite/keys/"), path
 
 
 def test_each_command_in_the_examples_can_be_parsed(command_page: str) -> None:
@@ -250,7 +267,7 @@ complete() { :; }
 def completed(text: str, tmp_path: Path, *words: str) -> list[str]:
     """What the completion offers for the last word."""
     conf = tmp_path / "drbd-offsite.conf"
-    script = STUBS + text.replace(str(config.PATH), str(conf))
+    script = STUBS + text.replace(CONFIGURATION, str(conf))
     script += f"COMP_WORDS=({shlex.join(['drbd-offsite', *words])}) COMP_CWORD={len(words)}\n"
     script += '_drbd_offsite\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)

@@ -1,0 +1,74 @@
+"""Taking a resource down in order: the backup gets what it lacks, then it leaves the kernel."""
+
+import time
+from collections.abc import Callable
+
+from .. import journal
+from ..errors import Refused, ToolFailed
+from ..host import look_again, observe
+from ..model import (
+    ConnectionState,
+    DiskState,
+    DrbdResource,
+    Flavour,
+    Forbidden,
+    Host,
+    ReplicationState,
+    Resource,
+    Role,
+    Site,
+)
+from ..plan.half import DRBD_MAJOR
+from ..run import run
+from ..tools import drbd
+
+CATCH_UP_SECONDS = 60.0
+"""Well below the unit's TimeoutStopSec. What is not sent by then is noted, and sent when both are up again."""
+
+
+def down(site: Site, resource: Resource, hold: bool, tell: Callable[[str], None]) -> None:
+    """Demote and remove a resource from the kernel; ``hold`` keeps it so. Raises Refused while it is mounted."""
+    host = observe()
+    mounted = [m.target for m in host.mounts if m.devno == (DRBD_MAJOR, resource.here.minor)]
+    if mounted:
+        raise Refused(f"{resource.name} is mounted at {', '.join(mounted)}.", f"umount {mounted[0]}, then again.")
+    if hold:
+        journal.hold(resource.name, "it was taken down by hand", frozenset(Forbidden), "down")
+    seen = host.drbd.get(resource.name)
+    if seen is None:
+        return
+    try:
+        if seen.role is Role.PRIMARY:
+            run(drbd.adm("secondary", resource.name))
+        if site.flavour is Flavour.SERVER:
+            _catch_up(resource.name, host, tell)
+        # drbd_receiver.c: the request to disconnect follows the data in its stream, and is answered after it.
+        run(drbd.adm("down", resource.name))
+    except ToolFailed as error:
+        error.hint = error.hint or f"See what uses it: fuser -v {resource.here.device}"
+        raise
+    journal.record("down", resource.name, "It was taken down.")
+    tell(f"{resource.name}: down; its data stays on {resource.here.volume}")
+
+
+def _catch_up(name: str, host: Host, tell: Callable[[str], None]) -> None:
+    until = time.monotonic() + CATCH_UP_SECONDS
+    told = False
+    while _behind((host := look_again(host)).drbd.get(name)):
+        if time.monotonic() >= until:
+            tell(f"{name}: the backup still lacks changes; they are noted, and sent when both are up again")
+            return
+        if not told:
+            tell(f"{name}: sending the backup what it lacks, at most {CATCH_UP_SECONDS:.0f} s …")
+            told = True
+        time.sleep(0.5)
+
+
+def _behind(seen: DrbdResource | None) -> bool:
+    """Whether the backup is connected and waiting has a point."""
+    if seen is None or seen.connection is None or seen.connection.state is not ConnectionState.CONNECTED:
+        return False
+    return any(
+        d.replication is not ReplicationState.ESTABLISHED or d.disk is not DiskState.UP_TO_DATE
+        for d in seen.connection.devices
+    )

@@ -1,0 +1,160 @@
+"""Catch what the programs of two real machines print; as root, with no other lab running, from the repository:
+
+    /usr/bin/python3 -m tests.data.capture [DIRECTORY]
+
+It takes about ten minutes. Files are named STATE-MACHINE, as the machine's programs printed them.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from drbd_offsite.tools import drbd, filesystem, iproute, lvm
+from tests.lab import product
+from tests.lab.lab import Lab
+from tests.lab.machine import Machine
+from tests.lab.stages import CLEAN, ENROLLED, REPLICATING
+
+META = "/dev/local/drbd_meta"
+
+
+class Catcher:
+    def __init__(self, lab: Lab, target: Path) -> None:
+        self.lab, self.target = lab, target
+        self.version = ""
+
+    def save(self, path: str, text: str) -> None:
+        file = self.target / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def catch(self, machine: Machine, path: str, *argv: str) -> None:
+        self.save(path, machine.run(shlex.join(argv), check=False).stdout)
+
+    def drbd(self, state: str) -> None:
+        """/proc/drbd and events2 of both machines."""
+        for machine in self.lab.machines:
+            proc = machine.run("cat /proc/drbd").stdout
+            version = drbd.parse_proc(proc).version
+            self.save(f"drbd/{version}/{state}-{machine.name}.proc", proc)
+            self.catch(machine, f"drbd/{version}/{state}-{machine.name}.events2", *drbd.EVENTS)
+
+    def look(self, state: str) -> None:
+        """What `host.observe` looks at beside DRBD."""
+        for machine in self.lab.machines:
+            self.catch(machine, f"lvm/{state}-{machine.name}.json", *lvm.REPORT)
+            self.catch(machine, f"ip/{state}-{machine.name}.json", *iproute.ADDRESSES)
+            self.catch(machine, f"mountinfo/{state}-{machine.name}.txt", "cat", "/proc/self/mountinfo")
+
+    def identifiers(self, state: str, machine: Machine, index: int = 0) -> None:
+        done = machine.run(f"drbdmeta 9 v08 {META} {index} get-gi", check=False)
+        self.save(f"drbdmeta/{state}-{machine.name}.txt", done.stdout)
+        self.save(f"drbdmeta/{state}-{machine.name}.exit", f"{done.returncode}\n{done.stderr}")
+
+
+def before_drbd(catcher: Catcher) -> None:
+    lab = catcher.lab
+    lab.enter(CLEAN)
+    catcher.look("clean")
+    lab.server.run("lvcreate -q -y -L 12M -n in-active+x local && lvchange -an local/in-active+x && lvchange --addtag @a --addtag b local/test_a")
+    lab.server.run("mount /dev/local/test_a /mnt && vgcreate -q second-group $(losetup --show -f $(f=/root/pv; truncate -s 64M $f; echo $f))")
+    catcher.look("busy")
+    catcher.catch(lab.server, "blkid/lab-ext4.txt", *filesystem.identity("/dev/local/test_a"))
+    lab.backup.run("vgremove -q -y local")
+    catcher.look("no-group")
+
+
+def first_sync(catcher: Catcher) -> None:
+    lab = catcher.lab
+    lab.enter(ENROLLED)
+    catcher.look("enrolled")
+    lab.server.run(f"drbd-offsite add --no-wait {product.VOLUME}", timeout=600)
+    lab.server.wait_for("the sync runs", "grep -q \"sync'ed\" /proc/drbd", 60)
+    catcher.drbd("first-sync")
+    lab.server.run("drbdadm pause-sync test_a")
+    catcher.drbd("paused-sync")
+    lab.server.run("drbdadm resume-sync test_a")
+
+
+def states(catcher: Catcher) -> None:
+    lab = catcher.lab
+    server, backup = lab.server, lab.backup
+
+    def scene(change: Callable[[], None]) -> None:
+        lab.enter(REPLICATING)
+        change()
+
+    def well() -> None:
+        catcher.drbd("up-to-date")
+        server.run(f"mount {product.DEVICE} /mnt && cp -a /usr/share/doc /mnt && sync")
+        catcher.look("replicating")
+        catcher.drbd("in-use")
+        catcher.identifiers("attached", server)
+        server.run("drbdadm verify test_a")
+        server.wait_for("the verify runs", "grep -q verified: /proc/drbd", 60)
+        catcher.drbd("verify")
+
+    def cut() -> None:
+        server.run(f"mount {product.DEVICE} /mnt")
+        lab.cut_link()
+        server.wait_for("the peer is missed", "grep -q WFConnection /proc/drbd", 90)
+        backup.wait_for("the peer is missed", "grep -q WFConnection /proc/drbd", 90)
+        server.run("cp -a /usr/share/zoneinfo /mnt && sync")
+        catcher.drbd("link-cut")
+        server.run("umount /mnt && drbdadm down test_a")
+        catcher.identifiers("written-alone", server)
+        backup.run("drbdadm down test_a")
+        catcher.identifiers("left-behind", backup)
+        catcher.drbd("down")
+
+    def no_tunnel() -> None:
+        backup.run("systemctl stop drbd-offsite-watch 'openvpn-server@*'")
+        backup.wait_for("it stands alone", "grep -q StandAlone /proc/drbd", 60)
+        server.wait_for("the peer is missed", "grep -q WFConnection /proc/drbd", 90)
+        catcher.drbd("tunnel-stopped")
+
+    def slow() -> None:
+        server.run("tc qdisc add dev tun0 root tbf rate 2mbit burst 32k latency 400ms")
+        server.run(f"dd if=/dev/urandom of={product.DEVICE} bs=1M count=64 oflag=direct status=none")
+        server.wait_for("it goes ahead", "grep -q Ahead /proc/drbd", 60)
+        catcher.drbd("ahead")
+
+    def detached() -> None:
+        server.run("systemctl stop drbd-offsite-watch; drbdadm detach test_a")
+        catcher.drbd("detached")
+
+    def split_brain() -> None:
+        lab.cut_link()
+        for machine in lab.machines:
+            machine.run("systemctl stop drbd-offsite-watch")
+            machine.wait_for("the peer is missed", "grep -q WFConnection /proc/drbd", 90)
+        backup.run("drbdadm primary test_a")
+        for machine in lab.machines:
+            machine.run(f"dd if=/dev/urandom of={product.DEVICE} bs=1M count=1 oflag=direct status=none")
+        lab.mend_link()
+        for machine in lab.machines:
+            machine.wait_for("it stands alone", "grep -q StandAlone /proc/drbd", 120)
+        catcher.drbd("split-brain")
+
+    for change in (well, cut, no_tunnel, slow, detached, split_brain):
+        print(change.__name__, flush=True)
+        scene(change)
+
+
+def main() -> None:
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    lab = Lab.start()
+    try:
+        catcher = Catcher(lab, target)
+        for part in (before_drbd, first_sync, states):
+            print(part.__name__, flush=True)
+            part(catcher)
+    finally:
+        lab.close()
+
+
+if __name__ == "__main__":
+    main()
