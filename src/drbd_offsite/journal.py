@@ -51,31 +51,60 @@ def events() -> list[dict[str, Any]]:
 
 
 def hold(resource: str, reason: str, forbids: frozenset[Forbidden], set_by: str) -> None:
-    """Set a hold, replacing an earlier one but keeping what that forbade."""
-    earlier = holds().get(resource)
-    if earlier is not None:
-        forbids |= earlier.forbids
-    _write("holds", resource, {"reason": reason, "forbids": sorted(forbids), "since": now(), "set_by": set_by})
+    """Set a hold, beside those that others have set on the resource."""
+    entry = {"reason": reason, "forbids": sorted(forbids), "since": now()}
+    _write("holds", resource, {**_holds_by_setter().get(resource, {}), set_by: entry})
     record("hold", resource, reason, set_by=set_by)
 
 
-def lift(resource: str, by: str) -> None:
-    """Take a hold away; none is no error."""
-    if resource in holds():
+def lift(resource: str, by: str, set_by: str = "") -> None:
+    """Take away the hold that ``set_by`` has set, or all of them; none is no error."""
+    found = _holds_by_setter().get(resource, {})
+    kept = {setter: entry for setter, entry in found.items() if set_by and setter != set_by}
+    if kept == found:
+        return
+    if kept:
+        _write("holds", resource, kept)
+    else:
         files.remove(STATE / "holds" / f"{resource}.json")
-        record("hold-lifted", resource, f"The hold was lifted by {by}.")
+    record("hold-lifted", resource, f"The hold was lifted by {by}.")
 
 
 def holds() -> dict[str, Hold]:
-    """Holds by resource. One that cannot be read still holds, and says so."""
-    found = {}
-    for name, entry in _entries("holds").items():
-        try:
-            forbids = frozenset(Forbidden(word) for word in entry["forbids"])
-            found[name] = Hold(name, str(entry["reason"]), forbids, str(entry["since"]), str(entry["set_by"]))
-        except (KeyError, TypeError, ValueError):
-            found[name] = Hold(name, "The file of this hold cannot be read.", frozenset(Forbidden), "", "?")
-    return found
+    """Holds by resource, those of several setters as one. One that cannot be read still holds, and says so."""
+    return {
+        name: Hold(
+            name,
+            "; ".join(entry["reason"] for entry in by_setter.values()),
+            frozenset(Forbidden(word) for entry in by_setter.values() for word in entry["forbids"]),
+            min(entry["since"] for entry in by_setter.values()),
+            ", ".join(by_setter),
+        )
+        for name, by_setter in _holds_by_setter().items()
+    }
+
+
+def _holds_by_setter() -> dict[str, dict[str, dict[str, Any]]]:
+    unknown = {"reason": "the file of a hold cannot be read", "forbids": sorted(Forbidden), "since": ""}
+    return {name: entry if _is_hold(entry) else {"?": unknown} for name, entry in _entries("holds").items()}
+
+
+_FORBIDDEN = frozenset(str(word) for word in Forbidden)
+
+
+def _is_hold(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and bool(entry)
+        and all(
+            isinstance(held, dict)
+            and isinstance(held.get("reason"), str)
+            and isinstance(held.get("since"), str)
+            and isinstance(held.get("forbids"), list)
+            and all(word in list(Forbidden) for word in held["forbids"])
+            for held in entry.values()
+        )
+    )
 
 
 def begin(verb: str, resource: str, parameters: Mapping[str, object]) -> Operation:

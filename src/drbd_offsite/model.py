@@ -354,7 +354,7 @@ class Hold:
     reason: str
     forbids: frozenset[Forbidden]
     since: str
-    """ISO 8601, UTC."""
+    """ISO 8601, UTC; of the first, where several have set one."""
     set_by: str
 
 

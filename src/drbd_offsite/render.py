@@ -51,13 +51,16 @@ def render(site: Site, credentials: Mapping[str, Credentials], hostname: str) ->
         return Rendered(path, text, mode)
 
     files = []
+    tunnels = []
     for peer in site.peers.values():
         theirs = credentials.get(peer.name, Credentials())
-        files += [
-            fill(template, path, 0o600, peer=peer, theirs=theirs, dialling=dialling(site, peer))
-            for template, path in _tunnel_files(peer)
-            if theirs.fingerprints or (peer.tunnel.mode is TunnelMode.STATIC_KEY and theirs.drbd_secret)
-        ]
+        unit = systemd.tunnel_unit(peer)
+        if unit and (theirs.fingerprints or (peer.tunnel.mode is TunnelMode.STATIC_KEY and theirs.drbd_secret)):
+            template, path = _tunnel(peer)
+            files.append(fill(template, path, 0o600, peer=peer, theirs=theirs, dialling=dialling(site, peer)))
+            tunnels.append(unit)
+    if tunnels:
+        files.append(fill("tunnels.conf.j2", TUNNELS_FILE, 0o644, units=tunnels))
     previous: dict[str, str] = {}
     for resource in site.resources.values():
         peer = site.peer_of(resource)
@@ -80,8 +83,6 @@ def render(site: Site, credentials: Mapping[str, Credentials], hostname: str) ->
         tunnel = systemd.tunnel_unit(peer)
         files.append(fill("resource.conf.j2", _resource_drop_in(resource), 0o644, units=units, tunnel=tunnel))
         previous[peer.name] = resource.name
-    tunnels = [unit for peer in site.peers.values() if (unit := systemd.tunnel_unit(peer))]
-    files.append(fill("tunnels.conf.j2", TUNNELS_FILE, 0o644, units=tunnels))
     if any(theirs.drbd_secret for theirs in credentials.values()):
         files.append(fill("peer-socket.conf.j2", SOCKET_FILE, 0o644))
         files.append(Rendered(f"{KEYS}/authorized_keys", _authorized_keys(site, credentials), 0o600))
@@ -117,21 +118,22 @@ def dialling(site: Site, peer: Peer) -> bool:
     return peer.tunnel.dials is site.flavour
 
 
-def tunnel_file(peer: Peer) -> str | None:
-    """The tunnel's configuration file; None where there is no tunnel of ours."""
-    return next((path for _, path in _tunnel_files(peer)), None)
+def tunnel_file(peer: Peer) -> str:
+    """The tunnel's configuration file; empty where there is no tunnel of ours."""
+    return _tunnel(peer)[1]
 
 
-def _tunnel_files(peer: Peer) -> list[tuple[str, str]]:
+def _tunnel(peer: Peer) -> tuple[str, str]:
+    """Template and configuration file of a tunnel; empty where there is none of ours."""
     match peer.tunnel.mode:
         case TunnelMode.OPENVPN:
-            return [("openvpn.conf.j2", f"/etc/openvpn/server/drbd-offsite-{peer.name}.conf")]
+            return "openvpn.conf.j2", f"/etc/openvpn/server/drbd-offsite-{peer.name}.conf"
         case TunnelMode.STATIC_KEY:
-            return [("openvpn-static.conf.j2", f"/etc/openvpn/server/drbd-offsite-{peer.name}.conf")]
+            return "openvpn-static.conf.j2", f"/etc/openvpn/server/drbd-offsite-{peer.name}.conf"
         case TunnelMode.WIREGUARD:
-            return [("wireguard.conf.j2", f"/etc/wireguard/{peer.tunnel.device}.conf")]
+            return "wireguard.conf.j2", f"/etc/wireguard/{peer.tunnel.device}.conf"
         case TunnelMode.NONE:
-            return []
+            return "", ""
 
 
 def _authorized_keys(site: Site, credentials: Mapping[str, Credentials]) -> str:

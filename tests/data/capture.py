@@ -59,8 +59,12 @@ def before_drbd(catcher: Catcher) -> None:
     lab = catcher.lab
     lab.enter(CLEAN)
     catcher.look("clean")
-    lab.server.run("lvcreate -q -y -L 12M -n in-active+x local && lvchange -an local/in-active+x && lvchange --addtag @a --addtag b local/test_a")
-    lab.server.run("mount /dev/local/test_a /mnt && vgcreate -q second-group $(losetup --show -f $(f=/root/pv; truncate -s 64M $f; echo $f))")
+    lab.server.run(
+        "lvcreate -q -y -L 12M -n in-active+x local && lvchange -an local/in-active+x && lvchange --addtag @a --addtag b local/test_a"
+    )
+    lab.server.run(
+        "mount /dev/local/test_a /mnt && vgcreate -q second-group $(losetup --show -f $(f=/root/pv; truncate -s 64M $f; echo $f))"
+    )
     catcher.look("busy")
     catcher.catch(lab.server, "blkid/lab-ext4.txt", *filesystem.identity("/dev/local/test_a"))
     lab.backup.run("vgremove -q -y local")
@@ -72,7 +76,7 @@ def first_sync(catcher: Catcher) -> None:
     lab.enter(ENROLLED)
     catcher.look("enrolled")
     lab.server.run(f"drbd-offsite add --no-wait {product.VOLUME}", timeout=600)
-    lab.server.wait_for("the sync runs", "grep -q \"sync'ed\" /proc/drbd", 60)
+    lab.server.wait_for("the sync runs", 'grep -q "sync\'ed" /proc/drbd', 60)
     catcher.drbd("first-sync")
     lab.server.run("drbdadm pause-sync test_a")
     catcher.drbd("paused-sync")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -107,29 +108,47 @@ def real_programs(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "subprocess", subprocess)
 
 
+@pytest.fixture(scope="session")
+def machine_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("machine")
+
+
+PATHS = (
+    (config, "PATH"),
+    (files, "LOCKS"),
+    (journal, "STATE"),
+    (keys, "ROOT"),
+    (peer, "KEYS"),
+    (host, "PROC_DRBD"),
+    (host, "MOUNTINFO"),
+    (half, "FSTAB"),
+    (apply, "RUNNING_SYSTEMD"),
+)
+
+
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every path of the product lies below a directory of the test."""
+def root(machine_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every path of the product lies below this directory, where there is nothing yet."""
 
     def rerooted(path: str | Path) -> Path:
-        return Path(path) if Path(path).is_relative_to(tmp_path) else tmp_path / str(path).lstrip("/")
+        return machine_directory / str(path).removeprefix(str(machine_directory)).lstrip("/")
 
-    monkeypatch.setattr(config, "PATH", rerooted(config.PATH))
+    for module, name in PATHS:
+        monkeypatch.setattr(module, name, rerooted(getattr(module, name)))
     monkeypatch.setattr(config.load, "__defaults__", (config.PATH,))
-    monkeypatch.setattr(files, "LOCKS", rerooted(files.LOCKS))
-    monkeypatch.setattr(journal, "STATE", rerooted(journal.STATE))
-    monkeypatch.setattr(keys, "ROOT", rerooted(keys.ROOT))
-    monkeypatch.setattr(peer, "KEYS", rerooted(peer.KEYS))
-    monkeypatch.setattr(host, "PROC_DRBD", rerooted(host.PROC_DRBD))
-    monkeypatch.setattr(host, "MOUNTINFO", rerooted(host.MOUNTINFO))
-    monkeypatch.setattr(half, "FSTAB", rerooted(half.FSTAB))
     # Rendered files have absolute paths in the plan; they are written here.
     monkeypatch.setattr(execute, "Path", rerooted)
     monkeypatch.setattr(apply, "Path", rerooted)
-    for path in (files.LOCKS, config.PATH, host.MOUNTINFO):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    host.MOUNTINFO.write_text("")
-    return tmp_path
+    mounts = host.MOUNTINFO
+    if not mounts.exists():
+        for path in (files.LOCKS.parent, config.PATH.parent, mounts.parent):
+            path.mkdir(parents=True, exist_ok=True)
+        mounts.touch()
+    yield machine_directory
+    found = [os.path.join(place, name) for place, _, names in os.walk(machine_directory) for name in names]  # noqa: PTH118
+    if found != [str(mounts)] or mounts.stat().st_size:
+        for path in machine_directory.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @pytest.fixture(autouse=True)

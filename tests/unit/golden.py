@@ -25,12 +25,16 @@ def large() -> Resource:
     """Above 4 TiB: with metadata of its own; and its numbers differ on the two sides."""
     own = MetadataPlace(VolumeName("local", "large_drbd_meta"), None)
     here = replace(make.replica(1, "large"), metadata=own)
-    there = replace(make.replica(7, "copy-of_large", group="v-g"), metadata=replace(own, volume=VolumeName("v-g", "m+x")))
+    there = replace(
+        make.replica(7, "copy-of_large", group="v-g"), metadata=replace(own, volume=VolumeName("v-g", "m+x"))
+    )
     return Resource("large", "", here, there)
 
 
 def site(flavour: Flavour) -> Site:
-    return make.site(flavour, {"test_a": make.resource(peer=flavour.other), "large": replace(large(), peer=flavour.other)})
+    return make.site(
+        flavour, {"test_a": make.resource(peer=flavour.other), "large": replace(large(), peer=flavour.other)}
+    )
 
 
 def bare(flavour: Flavour, mode: TunnelMode = TunnelMode.OPENVPN, dials: Flavour = Flavour.BACKUP) -> Site:

@@ -81,7 +81,10 @@ def peer(flavour: Flavour = Flavour.SERVER, tunnel: Tunnel = TUNNEL, **changes: 
 
 
 def site(
-    flavour: Flavour = Flavour.SERVER, resources: Iterable[str] | Mapping[str, Resource] = ("test_a",), tunnel: Tunnel = TUNNEL, **changes: Any
+    flavour: Flavour = Flavour.SERVER,
+    resources: Iterable[str] | Mapping[str, Resource] = ("test_a",),
+    tunnel: Tunnel = TUNNEL,
+    **changes: Any,
 ) -> Site:
     other = peer(flavour, tunnel)
     if not isinstance(resources, Mapping):

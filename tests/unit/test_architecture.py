@@ -110,15 +110,15 @@ def test_every_module_has_a_floor() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_downwards_only(module: str) -> None:
     here = floor(module)
-    upwards = {name for name in ours(module) if (there := floor(name)) is not None and here is not None and there > here}
+    upwards = {
+        name for name in ours(module) if (there := floor(name)) is not None and here is not None and there > here
+    }
     assert not upwards
     assert here is not None or not ours(module), "the package itself imports nothing"
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
-    circular = {
-        name for name in MODULES for other in imports(name) & MODULES.keys() - {name} if name in _below(other)
-    }
+    circular = {name for name in MODULES for other in imports(name) & MODULES.keys() - {name} if name in _below(other)}
     assert not circular
 
 

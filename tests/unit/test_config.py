@@ -287,7 +287,7 @@ def test_metadata_without_an_index_reads_as_it_is_written() -> None:
 
 
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=30))
-@example("'\'\'\"\"\"")
+@example("'''\"\"\"")
 @example("a, b # c")
 @example("%(x)s $x")
 def test_any_answer_is_written_so_that_it_is_read_back_or_refused(value: str) -> None:

@@ -41,7 +41,9 @@ def test_every_event_of_the_resource_file_is_known() -> None:
     from . import golden
 
     text = golden.kept("server")["/etc/drbd.d/0_test_a.res"]
-    asked = {line.split()[0] for line in text.partition("handlers {")[2].partition("}")[0].splitlines() if "handler" in line}
+    asked = {
+        line.split()[0] for line in text.partition("handlers {")[2].partition("}")[0].splitlines() if "handler" in line
+    }
     assert asked - {"#"} == set(handler.TEXTS)
 
 

@@ -63,7 +63,9 @@ def test_it_survives_the_line_ends_of_another_system_and_white_space_around() ->
 BASE64 = st.text(
     st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="), min_size=1, max_size=64
 )
-BLOCKS = st.lists(BASE64, min_size=1, max_size=4).map(lambda ls: "\n".join(["-----BEGIN X-----", *ls, "-----END X-----", ""]))
+BLOCKS = st.lists(BASE64, min_size=1, max_size=4).map(
+    lambda ls: "\n".join(["-----BEGIN X-----", *ls, "-----END X-----", ""])
+)
 KEYS = st.sampled_from(["", PEM, STATIC, "cGluZw=="]) | BLOCKS
 TUNNELS = st.builds(
     Tunnel,
@@ -78,7 +80,9 @@ TUNNELS = st.builds(
 INVITATIONS = st.builds(
     Invitation,
     token=st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
-    expires=st.datetimes(datetime(2026, 1, 2), datetime(2099, 1, 1)).map(lambda t: t.replace(microsecond=0, tzinfo=UTC)),  # noqa: DTZ001
+    expires=st.datetimes(datetime(2026, 1, 2), datetime(2099, 1, 1)).map(
+        lambda t: t.replace(microsecond=0, tzinfo=UTC)
+    ),  # noqa: DTZ001
     server_hostname=st.sampled_from(["server", "a.b.example.org"]),
     link_speed=st.integers(1, 100000),
     service_port=st.integers(1, 65535),
@@ -165,7 +169,9 @@ def test_a_foreign_file_is_refused_as_such(text: str) -> None:
     assert "no invitation" in refusal(text) or "altered" in refusal(text)
 
 
-@given(st.text(st.characters(blacklist_categories=("Cs",))) | st.binary().map(lambda raw: raw.decode("utf-8", "replace")))
+@given(
+    st.text(st.characters(blacklist_categories=("Cs",))) | st.binary().map(lambda raw: raw.decode("utf-8", "replace"))
+)
 def test_any_text_is_an_invitation_or_refused(text: str) -> None:
     with pytest.raises(Refused):
         invitation.parse(text, NOW)

@@ -61,17 +61,30 @@ def test_lifting_what_is_not_held_is_no_event() -> None:
     assert journal.events() == []
 
 
-def test_a_second_hold_keeps_what_the_first_forbade() -> None:
+def test_holds_of_several_setters_add_up_and_are_lifted_one_by_one() -> None:
     journal.hold("test_a", "io", frozenset({ATTACH}), "local-io-error")
     journal.hold("test_a", "split", frozenset({CONNECT}), "split-brain")
-    assert journal.holds()["test_a"].forbids == {ATTACH, CONNECT}
-    assert journal.holds()["test_a"].reason == "split"
+    both = journal.holds()["test_a"]
+    assert both.forbids == {ATTACH, CONNECT}
+    assert "io" in both.reason
+    assert "split" in both.reason
+    journal.lift("test_a", "connect", set_by="split-brain")
+    assert journal.holds()["test_a"].forbids == {ATTACH}
+    journal.lift("test_a", "connect", set_by="nobody")
+    assert journal.holds()["test_a"].forbids == {ATTACH}
+    journal.lift("test_a", "a person")
+    assert journal.holds() == {}
+
+
+def entry(**changes: object) -> str:
+    return json.dumps({"x": {"reason": "r", "since": "s", "forbids": ["attach"]} | changes})
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "{}", '{"reason": "x"}', '{"forbids": "attach", "reason": "", "since": "", "set_by": ""}',
-     '{"forbids": ["fly"], "reason": "", "since": "", "set_by": ""}', "\x00" * 100],
+    ["", "{", "[]", "null", "{}", "1", '{"reason": "x"}', '{"x": 1}', '{"x": {}}', "\x00" * 100, entry(forbids="attach"),
+     entry(forbids=["fly"]), entry(forbids=[[]]), entry(forbids=[{}]), entry(forbids=[1]), entry(forbids=None),
+     entry(reason=1), entry(since=None), entry()[:-2]],
 )  # fmt: skip
 def test_a_hold_that_cannot_be_read_holds_everything(text: str) -> None:
     write("holds", "test_a.json", text)
@@ -80,10 +93,18 @@ def test_a_hold_that_cannot_be_read_holds_everything(text: str) -> None:
     assert "cannot be read" in held.reason
 
 
-def test_a_hold_that_cannot_be_read_can_be_lifted() -> None:
+def test_a_hold_that_cannot_be_read_is_lifted_only_as_a_whole() -> None:
     write("holds", "test_a.json", "{")
+    journal.lift("test_a", "connect", set_by="disconnect")
+    assert journal.holds()["test_a"].forbids == set(Forbidden)
     journal.lift("test_a", "a person")
     assert journal.holds() == {}
+
+
+def test_a_new_hold_on_one_that_cannot_be_read_forbids_no_less_than_it_says() -> None:
+    write("holds", "test_a.json", "{")
+    journal.hold("test_a", "split", frozenset({CONNECT}), "split-brain")
+    assert CONNECT in journal.holds()["test_a"].forbids
 
 
 def test_a_file_that_is_being_written_is_no_hold() -> None:

@@ -150,7 +150,9 @@ def test_a_public_key_is_its_type_and_itself() -> None:
     assert keys.public_ssh_key(keys.directory("backup") / "nothing") == ""
 
 
-OPENED = keys.OpenInvitation(keys.token_hash("ab" * 32), datetime(2026, 1, 2, tzinfo=UTC), make.FINGERPRINT, make.SSH_KEY)
+OPENED = keys.OpenInvitation(
+    keys.token_hash("ab" * 32), datetime(2026, 1, 2, tzinfo=UTC), make.FINGERPRINT, make.SSH_KEY
+)
 
 
 def test_the_server_keeps_nothing_of_an_invitation_that_could_be_used_in_its_place() -> None:
@@ -178,7 +180,9 @@ def test_reading_credentials_makes_no_directory() -> None:
     assert not keys.ROOT.exists()
 
 
-@pytest.mark.skipif(not all(map(shutil.which, ("ssh-keygen", "openssl", "openvpn"))), reason="a program is not installed")
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("ssh-keygen", "openssl", "openvpn"))), reason="a program is not installed"
+)
 def test_the_real_programs_make_the_real_keys(real_programs: None) -> None:
     keys.make_own(PEER, "server")
     keys.make_static_key("backup")

@@ -16,7 +16,9 @@ from drbd_offsite.model import (
 
 from . import make
 
-NAMES = st.from_regex(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,20}", fullmatch=True).filter(lambda name: name not in (".", ".."))
+NAMES = st.from_regex(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,20}", fullmatch=True).filter(
+    lambda name: name not in (".", "..")
+)
 WORDS = (Role, DiskState, ConnectionState, ReplicationState)
 
 
@@ -68,7 +70,9 @@ def test_a_metadata_place_reads_as_it_is_written(group: str, name: str, index: i
     assert MetadataPlace.parse(str(place)) == place
 
 
-@pytest.mark.parametrize("text", ["", "local", "a/b[", "a/b[]", "a/b[x]", "a/b[-1]", "a/b[0]c", "a/b[0][1]", "a/b[10000]"])
+@pytest.mark.parametrize(
+    "text", ["", "local", "a/b[", "a/b[]", "a/b[x]", "a/b[-1]", "a/b[0]c", "a/b[0][1]", "a/b[10000]"]
+)
 def test_what_is_no_metadata_place_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a"):
         MetadataPlace.parse(text)

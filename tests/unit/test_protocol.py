@@ -12,7 +12,7 @@ from drbd_offsite.errors import BadRequest, ExitCode, Held, OffsiteError, PeerUn
 
 from . import make
 
-NAME = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}", fullmatch=True)
+NAME = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", fullmatch=True)
 LV = st.from_regex(r"[A-Za-z0-9+_][A-Za-z0-9+_.-]{0,20}", fullmatch=True)
 WORD = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=200)
 SIZE = st.integers(1, 2**60)
@@ -46,7 +46,9 @@ ANSWERS = st.one_of(
     st.builds(protocol.Replicated, HALF, SIZE),
 )
 
-REPLICATE = protocol.Replicate("test_a", 2**30, protocol.Half.of(make.replica()), overwrite_metadata=False, only_check=False)
+REPLICATE = protocol.Replicate(
+    "test_a", 2**30, protocol.Half.of(make.replica()), overwrite_metadata=False, only_check=False
+)
 ENROL = protocol.Enrol("0" * 64, "backup", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
 
 
@@ -234,7 +236,9 @@ def test_the_peer_s_refusal_arrives_with_its_reason_and_exit_code(sent: OffsiteE
 
 def test_the_peer_s_words_cannot_steer_a_terminal() -> None:
     with pytest.raises(OffsiteError) as raised:
-        protocol.decode_answer(protocol.Done, protocol.encode_error(Refused("\x1b]0;owned\x07\r" + "x" * 9000, "\x9b2J")))
+        protocol.decode_answer(
+            protocol.Done, protocol.encode_error(Refused("\x1b]0;owned\x07\r" + "x" * 9000, "\x9b2J"))
+        )
     assert not set(raised.value.message + raised.value.hint) & set("\x1b\x07\r\x9b")
     assert len(raised.value.message) < 3000
 

@@ -60,9 +60,7 @@ def dump(files: dict[str, str], home: Path, grammar: str) -> subprocess.Complete
     for path, text in files.items():
         (home / Path(path).name).write_text(text)
     # 8.4 and 9 look whether the address is there; no address of a tunnel is here.
-    (home / "root.conf").write_text(
-        f'global {{ usage-count no; disable-ip-verification; }}\ninclude "{home}/*.res";\n'
-    )
+    (home / "root.conf").write_text(f'global {{ usage-count no; disable-ip-verification; }}\ninclude "{home}/*.res";\n')
     return subprocess.run(
         [DRBDADM, "-c", str(home / "root.conf"), "dump"],
         env={**os.environ, "DRBD_DRIVER_VERSION_OVERRIDE": grammar, "LC_ALL": "C.UTF-8"},
@@ -100,7 +98,9 @@ def test_drbdadm_understands_every_resource_file(scene: str, grammar: str, tmp_p
 @pytest.mark.parametrize("grammar", GRAMMARS)
 def test_drbdadm_would_complain_about_a_mistake(grammar: str, tmp_path: Path) -> None:
     """So the test above means something."""
-    broken = {path: text.replace("csums-alg", "csum-alg") for path, text in resource_files(golden.SCENES["server"]).items()}
+    broken = {
+        path: text.replace("csums-alg", "csum-alg") for path, text in resource_files(golden.SCENES["server"]).items()
+    }
     assert dump(broken, tmp_path, grammar).returncode != 0
 
 
@@ -133,7 +133,9 @@ def test_rates_of_the_how_to_s_link() -> None:
 
 
 def test_the_first_resource_of_a_line_syncs_first_and_each_other_after_the_one_before() -> None:
-    files = {f.path: f.text for f in golden.Scene(make.site(resources=("a", "b", "c")), {"backup": golden.ENROLLED}).render()}
+    files = {
+        f.path: f.text for f in golden.Scene(make.site(resources=("a", "b", "c")), {"backup": golden.ENROLLED}).render()
+    }
     assert "resync-after" not in files["/etc/drbd.d/0_a.res"]
     assert 'resync-after "a/0"' in files["/etc/drbd.d/1_b.res"]
     assert 'resync-after "b/0"' in files["/etc/drbd.d/2_c.res"]
@@ -146,7 +148,9 @@ def tunnel_config(scene: str) -> str:
     return next(f.text for f in golden.SCENES[scene].render() if "/openvpn/" in f.path)
 
 
-OPENVPN_SCENES = [name for name in golden.SCENES if "wireguard" not in name and "line" not in name and "before" not in name]
+OPENVPN_SCENES = [
+    name for name in golden.SCENES if "wireguard" not in name and "line" not in name and "before" not in name
+]
 
 
 def complaints(text: str, home: Path) -> list[str]:
@@ -164,7 +168,9 @@ def complaints(text: str, home: Path) -> list[str]:
 def test_openvpn_misses_nothing_but_the_keys(scene: str, tmp_path: Path) -> None:
     expected = {"--secret"} if "static" in scene else {"--cert", "--key"}
     found = complaints(tunnel_config(scene), tmp_path)
-    assert {re.sub(r".*(--\w+) fails with '(/etc/drbd-offsite/keys/.*)': No such file.*", r"\1", c) for c in found} == expected
+    assert {
+        re.sub(r".*(--\w+) fails with '(/etc/drbd-offsite/keys/.*)': No such file.*", r"\1", c) for c in found
+    } == expected
 
 
 @pytest.mark.skipif(OPENVPN is None, reason="openvpn is not installed")
@@ -201,7 +207,9 @@ def test_no_tunnel_is_rendered_before_there_is_anybody_to_let_in() -> None:
 
 def test_an_invitation_s_certificate_is_let_in_beside_the_peer_s() -> None:
     both = replace(golden.ENROLLED, fingerprints=(make.FINGERPRINT, golden.OTHER_FINGERPRINT))
-    text = next(f.text for f in golden.Scene(golden.bare(Flavour.SERVER), {"backup": both}).render() if "/openvpn/" in f.path)
+    text = next(
+        f.text for f in golden.Scene(golden.bare(Flavour.SERVER), {"backup": both}).render() if "/openvpn/" in f.path
+    )
     inside = text.partition("<peer-fingerprint>\n")[2].partition("</peer-fingerprint>")[0]
     assert inside.split() == [make.FINGERPRINT, golden.OTHER_FINGERPRINT]
 
@@ -222,7 +230,9 @@ def test_an_invitation_s_key_can_only_enrol_and_only_on_the_server() -> None:
 
 def test_the_way_in_is_one_command_from_the_far_end_of_the_tunnel() -> None:
     (line,) = authorized(golden.SCENES["server"]).splitlines()[1:]
-    assert line.startswith('restrict,from="10.89.33.2",command="/usr/bin/drbd-offsite peer-service backup" ssh-ed25519 ')
+    assert line.startswith(
+        'restrict,from="10.89.33.2",command="/usr/bin/drbd-offsite peer-service backup" ssh-ed25519 '
+    )
 
 
 @pytest.mark.skipif(KEYGEN is None, reason="ssh-keygen is not installed")

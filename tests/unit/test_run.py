@@ -63,7 +63,9 @@ def test_a_program_that_hangs_is_stopped() -> None:
 
 def test_a_program_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TERMINATE_SECONDS", 0.1)
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    )
     with pytest.raises(ToolFailed, match="was stopped"):
         run([PYTHON, "-c", stubborn], timeout=1)
 

@@ -11,7 +11,9 @@ from .common import tell
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("flavour", choices=[flavour.value for flavour in Flavour])
+    parser.add_argument(
+        "flavour", choices=[flavour.value for flavour in Flavour], help="which of the two this machine is"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

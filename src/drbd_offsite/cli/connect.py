@@ -19,10 +19,9 @@ def run(options: argparse.Namespace) -> int:
     names = [resource.name for resource in chosen(site, options.resources)]
     codes = []
     for name in names:
+        journal.lift(name, "connect", set_by="disconnect")
         hold = journal.holds().get(name)
-        if hold is not None and hold.set_by == "disconnect":
-            journal.lift(name, "connect")
-        elif hold is not None and Forbidden.CONNECT in hold.forbids:
+        if hold is not None and Forbidden.CONNECT in hold.forbids:
             tell(f"{name}: {hold.reason}")
             codes.append(ExitCode.HELD)
     outcomes = reconcile(site, names, tell)

@@ -11,7 +11,9 @@ from .common import chosen, resources_argument, tell
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     resources_argument(parser)
-    parser.add_argument("--shutdown", action="store_true", help="run by the unit: it may come up again by itself")
+    parser.add_argument(
+        "--shutdown", action="store_true", help="run by the unit: unmount it first, and let it come up again by itself"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -19,5 +21,5 @@ def run(options: argparse.Namespace) -> int:
     # In the reverse order, so that no resync waits for one that is gone.
     for resource in reversed(chosen(site, options.resources)):
         with files.lock(f"resource-{resource.name}", LOCK_SECONDS):
-            down(site, resource, not options.shutdown, tell)
+            down(site, resource, options.shutdown, tell)
     return ExitCode.DONE

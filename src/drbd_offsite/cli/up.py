@@ -21,9 +21,7 @@ def run(options: argparse.Namespace) -> int:
     names = [resource.name for resource in chosen(site, options.resources)]
     if not options.boot:
         for name in names:
-            hold = journal.holds().get(name)
-            if hold is not None and hold.set_by == "down":
-                journal.lift(name, "up")
+            journal.lift(name, "up", set_by="down")
     outcomes = reconcile(site, names, tell)
     for outcome in outcomes:
         report(outcome)

@@ -20,19 +20,25 @@ from ..model import (
 )
 from ..plan.half import DRBD_MAJOR
 from ..run import run
-from ..tools import drbd
+from ..tools import drbd, filesystem
 
+UNMOUNT_SECONDS = 30.0
 CATCH_UP_SECONDS = 60.0
-"""Well below the unit's TimeoutStopSec. What is not sent by then is noted, and sent when both are up again."""
+"""Together well below the unit's TimeoutStopSec. What is not sent by then is noted, and sent later."""
 
 
-def down(site: Site, resource: Resource, hold: bool, tell: Callable[[str], None]) -> None:
-    """Demote and remove a resource from the kernel; ``hold`` keeps it so. Raises Refused while it is mounted."""
+def down(site: Site, resource: Resource, shutdown: bool, tell: Callable[[str], None]) -> None:
+    """Demote and remove a resource from the kernel. Raises Refused while it is mounted.
+
+    At ``shutdown`` it is unmounted first, as systemd does with mounts that it knows to need the unit;
+    otherwise a hold keeps the resource down.
+    """
     host = observe()
-    mounted = [m.target for m in host.mounts if m.devno == (DRBD_MAJOR, resource.here.minor)]
-    if mounted:
+    if shutdown:
+        host = _unmount(resource, host)
+    if mounted := _mounted(resource, host):
         raise Refused(f"{resource.name} is mounted at {', '.join(mounted)}.", f"umount {mounted[0]}, then again.")
-    if hold:
+    if not shutdown:
         journal.hold(resource.name, "it was taken down by hand", frozenset(Forbidden), "down")
     seen = host.drbd.get(resource.name)
     if seen is None:
@@ -49,6 +55,22 @@ def down(site: Site, resource: Resource, hold: bool, tell: Callable[[str], None]
         raise
     journal.record("down", resource.name, "It was taken down.")
     tell(f"{resource.name}: down; its data stays on {resource.here.volume}")
+
+
+def _mounted(resource: Resource, host: Host) -> list[str]:
+    return [mount.target for mount in host.mounts if mount.devno == (DRBD_MAJOR, resource.here.minor)]
+
+
+def _unmount(resource: Resource, host: Host) -> Host:
+    """Unmount it wherever it is mounted; what still uses it is given a moment to end."""
+    until = time.monotonic() + UNMOUNT_SECONDS
+    while mounted := _mounted(resource, host):
+        busy = run(filesystem.unmount(mounted[-1]), accept=None).returncode != 0
+        if busy and time.monotonic() >= until:
+            break
+        time.sleep(0.5 if busy else 0.0)
+        host = look_again(host)
+    return host
 
 
 def _catch_up(name: str, host: Host, tell: Callable[[str], None]) -> None:

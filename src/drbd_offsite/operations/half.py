@@ -43,6 +43,7 @@ def add(
     Raises Refused before anything is begun, PeerUnreachable when the backup is lost on the way.
     """
     name = name or volume.name
+    guards.enforce(guards.resource_name(name))
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(_locked(name))
@@ -131,7 +132,10 @@ def replicate(site: Site, requester: str, request: protocol.Replicate) -> protoc
 
 
 def _made(here: Replica) -> protocol.Replicated:
-    return protocol.Replicated(protocol.Half.of(here), observe().volumes[here.volume].size_bytes)
+    volume = observe().volumes.get(here.volume)
+    if volume is None:
+        raise Refused(f"The volume {here.volume} of the copy is not there.", "See 'vgs' and 'lvs' on the backup.")
+    return protocol.Replicated(protocol.Half.of(here), volume.size_bytes)
 
 
 def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -> Task:

@@ -95,10 +95,10 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
     connected = seen.connection is not None and seen.connection.state is ConnectionState.CONNECTED
     if not connected:
         level = max(level, Level.UNPROTECTED) if hold is None else level
+    elif device and device.replication is ReplicationState.ESTABLISHED and device.out_of_sync_bytes:
+        level = Level.BROKEN
     elif there is not Level.OK or (device and device.replication is not ReplicationState.ESTABLISHED):
         level = max(level, Level.CATCHING_UP)
-    if not sentences and level is Level.OK:
-        sentences.append("Both copies are up to date.")
     return Assessment(resource.name, level, tuple(sentences))
 
 
@@ -146,8 +146,15 @@ def _replication(host: Host, seen: DrbdResource, device: PeerDevice) -> str:
         if progress.finish_seconds is not None:
             left += f", about {duration(progress.finish_seconds)} to go"
     match device.replication:
+        case ReplicationState.ESTABLISHED if device.out_of_sync_bytes:
+            return (
+                f"{_bytes(device.out_of_sync_bytes)} are known to differ between the copies; what is written now is "
+                "replicated. To send them: drbd-offsite disconnect, then connect."
+            )
+        case ReplicationState.ESTABLISHED if DiskState.UP_TO_DATE is seen.disk is device.disk:
+            return "Both copies are up to date; every write is replicated."
         case ReplicationState.ESTABLISHED:
-            return "Connected; every write is replicated."
+            return f"Connected; the copy here is {seen.disk}, the other one {device.disk}."
         case ReplicationState.SYNC_SOURCE | ReplicationState.SYNC_TARGET:
             return f"Syncing: {left}."
         case ReplicationState.PAUSED_SYNC_SOURCE | ReplicationState.PAUSED_SYNC_TARGET:

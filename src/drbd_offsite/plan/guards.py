@@ -45,6 +45,13 @@ def drbd_version(version: str) -> Refused | None:
     return None
 
 
+def resource_name(name: str) -> Refused | None:
+    """It becomes part of file, unit and lock names, so this is asked before any of them is made."""
+    if RESOURCE_NAME.fullmatch(name):
+        return None
+    return Refused(f"{name[:80]!r} cannot be a resource's name.", "Choose one with --name (letters, digits and _ . -).")
+
+
 def adoptable(site: Site, host: Host, volume: VolumeName, name: str) -> Refused | None:
     """Whether a volume can become a resource of that name, whatever it is being used for."""
     for resource in site.resources.values():
@@ -52,8 +59,8 @@ def adoptable(site: Site, host: Host, volume: VolumeName, name: str) -> Refused 
             return Refused(
                 f"{volume} is replicated already, as {resource.name}.", f"drbd-offsite status {resource.name}"
             )
-    if not RESOURCE_NAME.fullmatch(name):
-        return Refused(f"{name!r} cannot be a resource's name.", "Choose one with --name (letters, digits and _ . -).")
+    if refusal := resource_name(name):
+        return refusal
     if name in site.resources or name in host.drbd:
         return Refused(f"There is a resource {name} already.", "Choose another name with --name.")
     found = host.volumes.get(volume)

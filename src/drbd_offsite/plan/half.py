@@ -54,7 +54,7 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
     yield from outdated(wanted, found.files)
     if not task.metadata_created:
         if found.metadata is not None and not found.metadata.just_created:
-            yield Run(drbd.adm("wipe-md", task.name, "--force"), "the slot's old metadata may go")
+            yield Run(drbd.wipe_metadata(task.name), "the slot's old metadata may go")
         if found.metadata is None or not found.metadata.just_created:
             yield Run(drbd.adm("create-md", task.name, "--force"), "its metadata is new", timeout=300.0)
         yield Note(operation, "metadata_created", True, "from here on the metadata is this resource's own")
@@ -68,7 +68,8 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
         yield from _serve(host, task, resource, seen, found)
     yield from _connect(site, host, task, seen)
     if not found.unit_enabled:
-        # Not waited for: the unit runs the circle, which waits for the lock that is held now.
+        # Not waited for: the unit runs the circle, which waits for the lock that is held now. Enabling has
+        # systemd read its files and fstab again.
         unit = systemd.resource_unit(task.name)
         yield Run(systemd.systemctl("enable", "--now", "--no-block", unit), "it comes up at boot")
 
@@ -114,7 +115,6 @@ def _serve(host: Host, task: Task, resource: Resource, seen: DrbdResource | None
     moved = filesystem.fstab_moved(found.fstab, task.fstab_sources, resource.by_res, systemd.resource_unit(task.name))
     if moved != found.fstab:
         yield WriteFile("/etc/fstab", moved, 0o644, "it mounts the DRBD device from now on")
-        yield Run(systemd.DAEMON_RELOAD, "fstab has changed")
     in_fstab = filesystem.fstab_targets(moved, frozenset({resource.by_res}))
     mounted = {mount.target for mount in host.mounts if mount.devno == (DRBD_MAJOR, task.here.minor)}
     for target in task.mounts:

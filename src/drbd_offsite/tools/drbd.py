@@ -36,6 +36,11 @@ def adm(command: str, resource: str, *options: str) -> Argv:
     return ("drbdadm", command, *options, resource)
 
 
+def wipe_metadata(resource: str) -> Argv:
+    """drbdadm takes no --force for wipe-md itself and hands what follows "--" on to drbdmeta."""
+    return ("drbdadm", "--", "--force", "wipe-md", resource)
+
+
 def meta(place: MetadataPlace, minor: int, *command: str) -> Argv:
     """A drbdmeta call on a metadata place that no configuration has to name.
 

@@ -135,7 +135,9 @@ class Machine:
         """As `operations.half` looks."""
         task = self.task
         attached = bool(self.kernel and self.kernel.attached)
-        looked = task.resource and not task.metadata_created and not attached and task.here.metadata.volume in self.volumes
+        looked = (
+            task.resource and not task.metadata_created and not attached and task.here.metadata.volume in self.volumes
+        )
         return Findings(
             config=self.config,
             fstab=self.fstab,
@@ -161,7 +163,9 @@ class Machine:
             case AskPeer(request=request):
                 need(self.flavour is Flavour.SERVER, "the backup asks nobody")
                 need(request.server == Half.of(self.task.here), "the server's own half is sent")
-                self._note("there", {name: getattr(self.peer_half, name) for name in ("volume", "metadata", "minor", "port")})
+                self._note(
+                    "there", {name: getattr(self.peer_half, name) for name in ("volume", "metadata", "minor", "port")}
+                )
             case Note(key=key, value=value):
                 self._note(key, value)
 
@@ -207,7 +211,11 @@ class Machine:
         self.module = True
 
     def _drbdadm(self, words: list[str]) -> None:
-        command, *options, name = words
+        if words[0] == "--":
+            _, *options, command, name = words  # what follows "--" is for drbdmeta
+        else:
+            command, *options, name = words
+            need(command != "wipe-md", "drbdadm: wipe-md takes no options of its own")
         need(name == "test_a", "drbdadm: another resource")
         need(any(path.endswith("_test_a.res") for path in self.files), "drbdadm: no resource file")
         need("test_a" in self.site.resources, "the resource file is not in the configuration")

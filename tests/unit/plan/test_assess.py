@@ -53,7 +53,7 @@ def test_each_level_has_its_exit_code(level: Level, exit_code: ExitCode) -> None
 @pytest.mark.parametrize("flavour", Flavour)
 def test_all_is_well(flavour: Flavour) -> None:
     found = look(make.host(flavour, drbd=[make.well(flavour)]), flavour)
-    assert found == Assessment("test_a", Level.OK, ("Connected; every write is replicated.",))
+    assert found == Assessment("test_a", Level.OK, ("Both copies are up to date; every write is replicated.",))
 
 
 def test_a_sync_says_how_much_is_left_how_fast_and_how_long() -> None:
@@ -91,6 +91,12 @@ def test_a_missing_tunnel_is_told_from_a_missing_peer() -> None:
     assert "Waiting for backup (Connecting)." in there.sentences
     assert "3.0 MiB changed since; they are noted and will be sent." in there.sentences
     assert "tun0 has no address 10.89.33.1" in at(away, tunnel=False).sentences[0]
+
+
+def test_blocks_that_are_known_to_differ_are_trouble_although_all_is_connected() -> None:
+    found = at(make.seen(out_of_sync_bytes=4096))
+    assert found.level is Level.BROKEN
+    assert "4.0 KiB are known to differ" in found.sentences[0]
 
 
 def test_standalone_is_said_to_be_for_good() -> None:

@@ -32,7 +32,10 @@ def test_enforce_raises_what_a_guard_returned() -> None:
 
 def test_a_verb_of_the_other_machine_is_refused_by_name() -> None:
     assert guards.flavour(make.site(), Flavour.SERVER, "add") is None
-    assert said(guards.flavour(make.site(), Flavour.BACKUP, "join")) == "join is for the backup; this machine is the server."
+    assert (
+        said(guards.flavour(make.site(), Flavour.BACKUP, "join"))
+        == "join is for the backup; this machine is the server."
+    )
 
 
 @pytest.mark.parametrize("version", ["8.4.0", "8.4.7", "8.4.11", "8.4.11-1", "9.0.32", "9.2.8", "9.3.0-rc.1"])
@@ -40,7 +43,10 @@ def test_drbd_modules_that_are_known(version: str) -> None:
     assert guards.drbd_version(version) is None
 
 
-@pytest.mark.parametrize("version", ["0.7.25", "8.0.16", "8.3.16", "10", "10.0.1", "84.0", "unknown", "x y", "-", "1:8.4", "(api:1/proto:86-101)"])
+@pytest.mark.parametrize(
+    "version",
+    ["0.7.25", "8.0.16", "8.3.16", "10", "10.0.1", "84.0", "unknown", "x y", "-", "1:8.4", "(api:1/proto:86-101)"],
+)
 def test_drbd_modules_that_are_not(version: str) -> None:
     assert version in said(guards.drbd_version(version))
 

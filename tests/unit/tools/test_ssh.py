@@ -21,9 +21,7 @@ def test_a_request_asks_nobody_and_believes_nobody_else() -> None:
 
 def test_a_key_is_let_in_from_one_address_for_one_command() -> None:
     line = ssh.authorized("ssh-ed25519 AAAA", "/usr/bin/drbd-offsite peer-service backup", "10.89.33.2")
-    assert line == (
-        'restrict,from="10.89.33.2",command="/usr/bin/drbd-offsite peer-service backup" ssh-ed25519 AAAA\n'
-    )
+    assert line == ('restrict,from="10.89.33.2",command="/usr/bin/drbd-offsite peer-service backup" ssh-ed25519 AAAA\n')
 
 
 @pytest.mark.skipif(KEYGEN is None, reason="ssh-keygen is not installed")

@@ -37,9 +37,7 @@ ESCAPE = shutil.which("systemd-escape")
 def test_a_device_s_unit_is_the_one_that_systemd_makes() -> None:
     names = ["a", "a-b", "a--b", "a.b", "a+b", "-", "_", "a:b", "0", "a b", "ä", "$x", "@", "\\"]
     paths = [f"/dev/{group}/{name}" for group in names for name in names]
-    done = subprocess.run(
-        [ESCAPE, "--path", "--suffix=device", *paths], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([ESCAPE, "--path", "--suffix=device", *paths], capture_output=True, text=True, check=True)
     assert [systemd.device_unit(path) for path in paths] == done.stdout.split()
 
 

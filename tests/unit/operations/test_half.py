@@ -1,0 +1,390 @@
+"""``add`` and ``replicate`` from end to end on a simulated machine, killed at every program."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from drbd_offsite import config, files, journal, protocol
+from drbd_offsite.errors import BadRequest, ConfigError, OffsiteError, PeerUnreachable, Refused
+from drbd_offsite.model import Flavour, MetadataPlace, VolumeName
+from drbd_offsite.operations import half
+from drbd_offsite.plan.task import Task
+from drbd_offsite.tools.drbd import Identifiers
+
+from .. import make
+from ..conftest import Programs
+from ..plan.machine import FRESH, Machine
+from ..plan.test_half import DATA, FSTAB, POOL, empty_config
+from .world import Killed, World
+
+SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
+THERE = make.replica(3)
+REQUEST = protocol.Replicate(
+    "test_a", make.GIB, protocol.Half.of(make.replica()), overwrite_metadata=False, only_check=False
+)
+
+
+def bare(flavour: Flavour) -> Machine:
+    """Enrolled, and nothing replicated."""
+    nothing = make.operation("nothing", Task("test_a", flavour.other, make.GIB, make.replica()).parameters())
+    volumes = {DATA: make.GIB} if flavour is SERVER else {}
+    return Machine(flavour, nothing, empty_config(flavour), protocol.Half.of(THERE), volumes, module=True)
+
+
+@pytest.fixture
+def server(programs: Programs, root: Path) -> World:
+    world = World(bare(SERVER), programs, root)
+    world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    return world
+
+
+@pytest.fixture
+def backup(programs: Programs, root: Path) -> World:
+    return World(bare(BACKUP), programs, root)
+
+
+def add(told: Callable[[str], None] = lambda _: None, **options: object) -> str:
+    return half.add(config.load(), DATA, tell=told, **options)
+
+
+def finished(world: World) -> None:
+    world.collect()
+    at = world.machine
+    assert journal.operations() == {}
+    assert at.kernel is not None
+    assert at.kernel.attached
+    assert at.kernel.primary is (at.flavour is SERVER)
+    assert at.kernel.connected
+    assert at.enabled
+    assert config.load().resources["test_a"].here == make.replica()
+    assert (world.root / "etc/drbd.d/0_test_a.res").exists()
+
+
+def test_add_makes_both_halves_and_tells_every_step(server: World) -> None:
+    told: list[str] = []
+    assert add(told.append) == "test_a"
+    finished(server)
+    assert config.load().resources["test_a"].there == THERE
+    assert any("drbdadm primary test_a --force" in line or "drbdadm primary --force test_a" in line for line in told)
+    assert not any(make.SECRET in line for line in told)
+    assert [e["event"] for e in journal.events()] == ["operation-begun", "operation-ended"]
+
+
+def test_dry_run_prints_the_steps_and_begins_nothing(server: World) -> None:
+    told: list[str] = []
+    before = config.PATH.read_text()
+    add(told.append, dry_run=True)
+    assert "ask backup to replicate" in told[-1], "what comes after it depends on the answer"
+    assert config.PATH.read_text() == before
+    assert journal.operations() == {}
+    assert POOL not in server.machine.volumes
+
+
+def kills(world: World, run: Callable[[], object]) -> list[int]:
+    """How many changing programs a whole run has."""
+    run()
+    return list(range(1, world.changes + 1))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("power_cut", [False, True], ids=["killed", "power-cut"])
+def test_add_killed_at_any_program_is_finished_by_the_same_command(
+    programs: Programs, root: Path, late: bool, power_cut: bool
+) -> None:
+    for number in range(1, 40):
+        world = World(bare(SERVER), programs, root)
+        world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+        world.kill_at = -number if late else number
+        try:
+            add()
+        except Killed:
+            world.kill_at = None
+            if power_cut:
+                world.power_cut()
+            if journal.operations():
+                with pytest.raises(Refused, match="is under way"):
+                    half.add(config.load(), VolumeName("local", "other"), name="test_a", tell=lambda _: None)
+            add()
+            finished(world)
+            _forget(root)
+            continue
+        assert number > 8, "there are more steps than that"
+        return
+    pytest.fail("there is no end")
+
+
+def _forget(root: Path) -> None:
+    """A new machine in the same place."""
+    for path in [*root.glob("etc/drbd.d/*"), *root.glob("etc/systemd/**/*.conf"), *journal.STATE.rglob("*.json*")]:
+        path.unlink()
+
+
+def test_a_peer_that_vanishes_leaves_a_half_that_is_seen_and_finished_later(server: World) -> None:
+    def gone(request: protocol.Request) -> protocol.Answer:
+        if isinstance(request, protocol.Replicate) and request.only_check:
+            return protocol.Replicated(protocol.Half.of(THERE), make.GIB)
+        raise Killed
+
+    server.peer = gone
+    with pytest.raises(Killed):
+        add()
+    assert list(journal.operations()) == ["add-test_a"]
+    server.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    add()
+    finished(server)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(Refused("no room", "x"), Refused), (OffsiteError("broken", "x"), OffsiteError)],
+)
+def test_what_the_backup_refuses_is_refused_before_anything_is_begun(
+    server: World, programs: Programs, error: OffsiteError, raised: type
+) -> None:
+    from ..conftest import Answer
+
+    answer = programs.machine
+    programs.machine = lambda argv, stdin: (
+        Answer(protocol.encode_error(error)) if argv[0] == "ssh" else answer(argv, stdin)
+    )
+    with pytest.raises(raised, match=error.message):
+        add()
+    assert journal.operations() == {}
+    assert server.machine.log == []
+    assert config.load().resources == {}
+
+
+def test_an_unreachable_backup_is_noticed_before_anything_is_begun(server: World, programs: Programs) -> None:
+    from ..conftest import Answer
+
+    answer = programs.machine
+    programs.machine = lambda argv, stdin: Answer("", 255, "timed out") if argv[0] == "ssh" else answer(argv, stdin)
+    with pytest.raises(PeerUnreachable):
+        add()
+    assert journal.operations() == {}
+    assert server.machine.log == []
+
+
+def test_a_backup_whose_volume_is_too_small_is_refused(server: World) -> None:
+    server.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB - 1)  # noqa: ARG005
+    with pytest.raises(Refused, match="too small") as raised:
+        add()
+    assert "lvextend" in raised.value.hint
+    assert config.load().resources == {}
+
+
+def test_a_mounted_volume_is_refused_and_moved_with_remount(programs: Programs, root: Path) -> None:
+    made = bare(SERVER)
+    made.fstab, made.mounts = FSTAB, [(DATA.path, "/srv/a")]
+    world = World(made, programs, root)
+    world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    with pytest.raises(Refused, match="mounted at /srv/a"):
+        add()
+    assert world.machine.log == []
+    add(remount=True)
+    finished(world)
+    assert world.machine.mounts == [("/dev/drbd0", "/srv/a")]
+    assert "LABEL=test_a" not in half.FSTAB.read_text()
+
+
+def test_a_volume_that_only_fstab_knows_is_moved_with_remount(programs: Programs, root: Path) -> None:
+    made = bare(SERVER)
+    made.fstab = FSTAB
+    world = World(made, programs, root)
+    world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    with pytest.raises(Refused, match="/etc/fstab"):
+        add()
+    add(remount=True)
+    finished(world)
+    assert "/dev/drbd/by-res/test_a/0 /srv/a" in half.FSTAB.read_text()
+
+
+def test_metadata_in_the_slot_are_shown_and_kept(programs: Programs, root: Path) -> None:
+    made = bare(SERVER)
+    made.volumes[POOL] = 128 * make.MIB
+    made.metadata = Identifiers(0xABCD, 0, (0, 0))
+    world = World(made, programs, root)
+    world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    with pytest.raises(Refused, match="000000000000ABCD"):
+        add()
+    assert made.metadata.current == 0xABCD
+    add(overwrite_metadata=True)
+    finished(world)
+
+
+def test_fresh_metadata_in_the_slot_are_nobody_s(programs: Programs, root: Path) -> None:
+    made = bare(SERVER)
+    made.volumes[POOL] = 128 * make.MIB
+    made.metadata = FRESH
+    world = World(made, programs, root)
+    world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    add()
+    finished(world)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", ".", "-x", "a b", "x" * 64, "x" * 100_000, "a\n"])
+def test_a_name_that_would_be_a_path_is_refused_before_it_is_one(server: World, name: str) -> None:
+    with pytest.raises(Refused, match="cannot be a resource's name"):
+        add(name=name)
+    assert not files.LOCKS.exists()
+    assert server.machine.log == []
+
+
+def test_add_needs_an_enrolled_backup(server: World) -> None:
+    config.PATH.write_text(config.updated(config.PATH.read_text(), {"peers.backup.hostname": ""}))
+    with pytest.raises(Refused, match="No backup is enrolled") as raised:
+        add()
+    assert "invite" in raised.value.hint
+    with pytest.raises(Refused, match="No backup"):
+        add(peer_name="backup")
+    assert server.machine.log == []
+
+
+def test_with_several_backups_one_has_to_be_named(server: World) -> None:
+    second = {"hostname": "second", "device": "tun1", "server_address": "10.89.34.1", "backup_address": "10.89.34.2"}
+    changes = {f"peers.second.{key}": value for key, value in second.items()}
+    config.PATH.write_text(config.updated(config.PATH.read_text(), changes))
+    with pytest.raises(Refused, match="several"):
+        add()
+    with pytest.raises(Refused, match="no enrolled peer third"):
+        add(peer_name="third")
+    add(peer_name="backup")
+    finished(server)
+
+
+def test_add_is_for_the_server_and_replicate_for_the_backup(backup: World) -> None:
+    with pytest.raises(Refused, match="add is for the server"):
+        add()
+    config.PATH.write_text(config.updated(config.PATH.read_text(), {"site.flavour": "server"}))
+    with pytest.raises(Refused, match="replicate is for the backup"):
+        half.replicate(config.load(), "server", REQUEST)
+    assert backup.machine.log == []
+
+
+def test_a_configuration_with_a_mistake_is_no_ground_to_build_on(server: World) -> None:
+    site = config.load()
+    config.PATH.write_text(config.PATH.read_text().replace("flavour = server", "flavour = judge"))
+    with pytest.raises(ConfigError):
+        half.add(site, DATA, tell=lambda _: None)
+    assert server.machine.kernel is None
+
+
+# -- the backup ------------------------------------------------------------------------------------
+
+
+def replicate(request: protocol.Replicate = REQUEST, requester: str = "server") -> protocol.Replicated:
+    return half.replicate(config.load(), requester, request)
+
+
+def test_replicate_makes_a_volume_of_the_same_size_and_a_slot(backup: World) -> None:
+    answer = replicate()
+    finished(backup)
+    assert answer == protocol.Replicated(protocol.Half.of(make.replica()), make.GIB)
+    assert backup.machine.volumes == {DATA: make.GIB, POOL: 128 * make.MIB}
+    assert config.load().resources["test_a"].there == REQUEST.server.replica()
+
+
+def test_the_same_request_again_finds_it_done(backup: World) -> None:
+    first = replicate()
+    log = list(backup.machine.log)
+    assert replicate() == first
+    assert backup.machine.log == log
+
+
+def test_a_check_begins_nothing(backup: World) -> None:
+    from dataclasses import replace
+
+    answer = replicate(replace(REQUEST, only_check=True))
+    assert answer.half.minor == 0
+    assert backup.machine.log == []
+    assert journal.operations() == {}
+    assert config.load().resources == {}
+
+
+def test_replicate_killed_at_any_program_is_finished_by_the_same_request(programs: Programs, root: Path) -> None:
+    for number in range(1, 40):
+        world = World(bare(BACKUP), programs, root)
+        world.kill_at = number
+        try:
+            replicate()
+        except Killed:
+            world.kill_at = None
+            replicate()
+            finished(world)
+            _forget(root)
+            continue
+        assert number > 6
+        return
+    pytest.fail("there is no end")
+
+
+def test_another_request_for_the_same_name_is_refused(backup: World) -> None:
+    from dataclasses import replace
+
+    backup.kill_at = 3
+    with pytest.raises(Killed):
+        replicate()
+    for other in (replace(REQUEST, size_bytes=1), replace(REQUEST, server=protocol.Half.of(make.replica(9)))):
+        with pytest.raises(Refused, match="under way"):
+            replicate(other)
+    with pytest.raises(Refused, match="under way"):
+        replicate(requester="somebody")
+    backup.kill_at = None
+    replicate()
+    with pytest.raises(Refused, match="already, for another volume"):
+        replicate(replace(REQUEST, server=protocol.Half.of(make.replica(9))))
+    finished(backup)
+
+
+def test_a_volume_of_that_name_on_the_backup_is_somebody_s_data(backup: World) -> None:
+    backup.machine.volumes[DATA] = make.GIB
+    with pytest.raises(Refused, match="exists already"):
+        replicate()
+    assert backup.machine.log == []
+    assert journal.operations() == {}
+
+
+def test_a_group_without_room_is_refused_before_anything_is_begun(backup: World) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(Refused, match="are needed"):
+        replicate(replace(REQUEST, size_bytes=2**60 - make.GIB))
+    assert backup.machine.log == []
+
+
+def test_a_copy_whose_volume_is_gone_is_a_refusal_and_no_traceback(backup: World) -> None:
+    replicate()
+    del backup.machine.volumes[DATA]
+    with pytest.raises(Refused, match="local/test_a"):
+        replicate()
+
+
+def test_no_module_is_a_refusal_that_names_the_kernel(programs: Programs, root: Path) -> None:
+    made = bare(BACKUP)
+    made.module = False
+    world = World(made, programs, root)
+    world.machine._modprobe = lambda _: None
+    with pytest.raises(Refused, match="no DRBD module"):
+        replicate()
+    assert journal.operations() == {}
+
+
+def test_a_step_without_effect_ends_the_run_and_says_which(backup: World) -> None:
+    backup.machine._systemctl = lambda _: None
+    with pytest.raises(OffsiteError, match=r"had no effect: systemctl .*enable") as raised:
+        replicate()
+    assert "same command" in raised.value.hint
+    assert journal.operations()
+
+
+def test_the_metadata_of_a_volume_above_4_tib_have_a_volume_of_their_own(backup: World) -> None:
+    from dataclasses import replace
+
+    answer = replicate(replace(REQUEST, size_bytes=5 * 2**40))
+    assert MetadataPlace.parse(answer.half.metadata) == MetadataPlace(VolumeName("local", "test_a_drbd_meta"), None)
+
+
+def test_a_forged_request_is_stopped_before_it_gets_here() -> None:
+    with pytest.raises(BadRequest):
+        protocol.decode_request(protocol.encode_request(REQUEST).replace('"test_a"', '"../x"'))
