@@ -266,7 +266,7 @@ complete() { :; }
 def completed(text: str, tmp_path: Path, *words: str) -> list[str]:
     """What the completion offers for the last word."""
     conf = tmp_path / "drbd-offsite.conf"
-    script = STUBS + text.replace(str(config.PATH), str(conf))
+    script = STUBS + text.replace("/etc/drbd-offsite/drbd-offsite.conf", str(conf))
     script += f"COMP_WORDS=({shlex.join(['drbd-offsite', *words])}) COMP_CWORD={len(words)}\n"
     script += '_drbd_offsite\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
