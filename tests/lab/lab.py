@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """An instant worth keeping: how to get there, and from which other stage."""
+    """An instant worth keeping: how to get there, and from which other stage.
+
+    After a rewind the machines' clocks leap, and what keeps time there (OpenVPN's keepalive) may take
+    the leap for an outage: ``settled`` waits until that is over.
+    """
 
     name: str
     build: Callable[[Lab], None]
     parent: Stage | None = None
+    settled: Callable[[Lab], None] | None = None
 
 
 class Lab:
@@ -92,6 +97,8 @@ class Lab:
         """Put both machines at a stage, building it (and those before it) once a run."""
         if stage.name in self._kept:
             self.rewind(stage.name)
+            if stage.settled is not None:
+                stage.settled(self)
             return
         if stage.parent is not None:
             self.enter(stage.parent)

@@ -46,7 +46,7 @@ def test_a_wrong_fingerprint_is_named(lab: Lab) -> None:
     lab.enter(INSTALLED)
     product.carry_invitation(lab)
     lab.server.run("drbd-offsite invite >/root/newer")
-    refused(lab.backup, "drbd-offsite join /root/backup.invite", UNREACHABLE, "a key was refused", "newest invitation")
+    refused(lab.backup, "drbd-offsite join /root/backup.invite", UNREACHABLE, "key was refused", "newest invitation")
 
 
 def test_both_sides_dialling_is_named(lab: Lab) -> None:

@@ -14,6 +14,7 @@ from . import make
 from .conftest import Answer, Programs
 
 PEER = make.peer()
+WG_PUBLIC = "P" * 43 + "="
 
 
 def other(mode: TunnelMode) -> object:
@@ -37,7 +38,7 @@ def maker(argv: tuple[str, ...], _: str) -> Answer | None:
     elif argv == wireguard.MAKE_KEY:
         return Answer("wg-private\n")
     elif argv == wireguard.PUBLIC_KEY:
-        return Answer("wg-public\n")
+        return Answer(f"{WG_PUBLIC}\n")
     else:
         return None
     return Answer()
@@ -136,7 +137,7 @@ def test_the_drbd_secret_is_long_and_stays() -> None:
 def test_identities_by_mode() -> None:
     for mode, expected in (
         (TunnelMode.OPENVPN, make.FINGERPRINT),
-        (TunnelMode.WIREGUARD, "wg-public"),
+        (TunnelMode.WIREGUARD, WG_PUBLIC),
         (TunnelMode.STATIC_KEY, ""),
         (TunnelMode.NONE, ""),
     ):

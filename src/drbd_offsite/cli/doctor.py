@@ -40,13 +40,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _facts(site: Site) -> Facts:
-    # As many words as units, in their order.
+    # A word for each unit, in their order; none at all where systemd does not run.
     wanted = units(site)
     states = run_program(systemd.systemctl("is-active", *wanted), accept=None).stdout.split()
+    active = {unit for unit, state in zip(wanted, states, strict=False) if state == "active"}
     enrolled = [peer for peer in site.peers.values() if peer.enrolled]
     return Facts(
         versions={tool: found for tool in _VERSIONS if (found := _version(tool))},
-        inactive=frozenset(unit for unit, state in zip(wanted, states, strict=True) if state != "active"),
+        inactive=frozenset(wanted) - active,
         readable_keys=tuple(str(path) for path in sorted(keys.ROOT.rglob("*")) if _private(path)),
         outdated=tuple(outdated_files(site)),
         silent_peers=frozenset(

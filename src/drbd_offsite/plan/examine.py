@@ -91,11 +91,18 @@ def _versions(site: Site, facts: Facts) -> Iterator[Finding]:
         found = facts.versions.get(tool)
         if found is None:
             yield Finding(f"{tool} is not installed.", f"apt install {tool}")
-        elif Version(found) < OLDEST_TOOLS[tool]:
+        elif _older(found, OLDEST_TOOLS[tool]):
             yield Finding(
                 f"{tool} {found} is older than {OLDEST_TOOLS[tool]}, with which drbd-offsite works.",
                 f"Upgrade it: apt install {tool}",
             )
+
+
+def _older(found: str, oldest: Version) -> bool:
+    try:
+        return Version(found.replace("_", "~")) < oldest  # openvpn writes 2.7_rc1
+    except ValueError:  # no version at all
+        return True
 
 
 def _peer(site: Site, peer: Peer, facts: Facts) -> Iterator[Finding]:

@@ -60,7 +60,8 @@ class World:
         self.machine.fstab = half.FSTAB.read_text()
         self.machine.files = {str(path): path.read_text() for path in self.root.glob("etc/drbd.d/*.res")}
         for operation in journal.operations().values():
-            self.machine.operation = operation
+            if "here" in operation.parameters:
+                self.machine.operation = operation
 
     def publish(self) -> None:
         """What is read from files and not from programs."""

@@ -1,0 +1,158 @@
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from drbd_offsite import config, journal, peer_service, protocol
+from drbd_offsite.errors import ExitCode, Refused
+from drbd_offsite.model import Flavour
+from drbd_offsite.operations import enrol, half
+
+from .conftest import Programs
+from .operations.test_half import REQUEST, bare
+from .operations.world import World
+from .test_protocol import ENROL, REQUESTS
+
+CONNECT = protocol.Connect("test_a")
+
+
+@pytest.fixture
+def backup(programs: Programs, root: Path) -> World:
+    return World(bare(Flavour.BACKUP), programs, root)
+
+
+def serve(
+    request: protocol.Request | str | bytes, peer: str = "server", *, enrolling: bool = False
+) -> tuple[int, dict[str, object]]:
+    """The exit code and the one JSON object that was answered."""
+    raw = request if isinstance(request, str | bytes) else protocol.encode_request(request)
+    stdin = SimpleNamespace(buffer=io.BytesIO(raw if isinstance(raw, bytes) else raw.encode()))
+    stdout = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", stdin)
+        patch.setattr(sys, "stdout", stdout)
+        code = peer_service.serve(peer, enrolling=enrolling)
+    return code, json.loads(stdout.getvalue())
+
+
+def refused(request: protocol.Request | str | bytes, peer: str = "server", *, enrolling: bool = False) -> str:
+    before = config.PATH.read_text()
+    code, said = serve(request, peer, enrolling=enrolling)
+    assert code == ExitCode.REFUSED
+    assert said["error"]["exit_code"] == ExitCode.REFUSED
+    assert config.PATH.read_text() == before
+    assert journal.operations() == {}
+    return str(said["error"]["message"])
+
+
+def test_a_report_says_who_is_there_and_what_it_has(backup: World) -> None:
+    code, said = serve(protocol.Report())
+    assert code == ExitCode.DONE
+    report = protocol.decode_answer(protocol.MachineReport, json.dumps(said))
+    assert (report.drbd_version, report.resources) == ("8.4.11", [])
+    assert backup.machine.log == []
+
+
+def test_a_replica_is_made_on_request(backup: World) -> None:
+    code, said = serve(REQUEST)
+    assert code == ExitCode.DONE
+    made = protocol.decode_answer(protocol.Replicated, json.dumps(said))
+    assert made.half.volume == "local/test_a"
+    assert backup.machine.kernel is not None
+
+
+def test_a_refusal_is_an_answer_with_its_exit_code(backup: World) -> None:
+    backup.machine.volumes[REQUEST.server.replica().volume] = 1
+    assert "exists already" in refused(REQUEST)
+
+
+@pytest.mark.parametrize("request_", [protocol.Hello(), protocol.Report(), REQUEST, CONNECT], ids=lambda r: r.VERB)
+@pytest.mark.usefixtures("backup")
+def test_an_invitation_s_key_can_only_enrol(request_: protocol.Request) -> None:
+    assert "may enrol and nothing else" in refused(request_, enrolling=True)
+
+
+@pytest.mark.usefixtures("backup")
+def test_no_other_key_can_enrol() -> None:
+    assert "no other key may" in refused(ENROL)
+
+
+@pytest.mark.usefixtures("backup")
+def test_a_peer_that_is_not_configured_is_refused_whatever_it_asks() -> None:
+    assert "no peer stranger" in refused(protocol.Hello(), "stranger")
+
+
+def test_a_peer_connects_its_own_resources_only(backup: World) -> None:
+    serve(REQUEST)
+    second = {"hostname": "second", "device": "tun1", "server_address": "10.89.34.1", "backup_address": "10.89.34.2"}
+    changes = {f"peers.second.{key}": value for key, value in second.items()}
+    config.PATH.write_text(config.updated(config.PATH.read_text(), changes))
+    assert "has no resource test_a" in refused(CONNECT, "second")
+    assert "has no resource other" in refused(protocol.Connect("other"))
+    assert serve(CONNECT)[0] == ExitCode.DONE
+    assert backup.machine.kernel.connected
+
+
+BAD = [
+    b"", b"{", b"null", b"\xff\xfe", b"[" * 60000, b"x" * 70000, b'{"version": 1, "verb": "reboot"}',
+    b'{"version": 1, "verb": "hello", "more": 1}', b'{"version": 2, "verb": "hello"}', b"GET / HTTP/1.0\r\n\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", BAD, ids=lambda raw: repr(raw[:12]))
+def test_anything_else_is_logged_and_refused_and_changes_nothing(backup: World, raw: bytes) -> None:
+    refused(raw)
+    assert backup.machine.log == []
+    (event,) = journal.events()
+    assert event["event"] == "bad-request"
+    assert "server" in event["text"]
+    assert len(event["text"]) < 300
+
+
+def test_no_more_is_read_than_a_request_can_have(backup: World) -> None:
+    del backup
+    endless = SimpleNamespace(read=lambda limit: b" " * limit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", SimpleNamespace(buffer=endless))
+        patch.setattr(sys, "stdout", io.StringIO())
+        assert peer_service.serve("server", enrolling=False) == ExitCode.REFUSED
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=st.binary(max_size=200) | REQUESTS.map(lambda r: protocol.encode_request(r)[:-1].encode()))
+def test_any_bytes_get_one_json_answer(backup: World, raw: bytes) -> None:
+    code, said = serve(raw)
+    assert code != ExitCode.DONE
+    assert set(said) == {"version", "error"}
+    assert backup.machine.log == []
+
+
+def test_a_machine_that_is_not_configured_answers_too() -> None:
+    code, said = serve(protocol.Hello())
+    assert code == ExitCode.FAILED
+    assert "not configured" in said["error"]["message"]
+
+
+def test_a_refusal_of_the_operation_is_no_bad_request(backup: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    del backup
+
+    def no(*_: object) -> None:
+        raise Refused("no", "but")
+
+    monkeypatch.setattr(half, "replicate", no)
+    assert refused(REQUEST) == "no"
+    assert journal.events() == []
+
+
+def test_every_request_is_served(backup: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    del backup
+    monkeypatch.setattr(enrol, "hello", lambda *_: protocol.Greeting("backup", "backup", ""))
+    monkeypatch.setattr(enrol, "enrol", lambda *_: protocol.Done())
+    for request in (protocol.Hello(), protocol.Report(), REQUEST, CONNECT):
+        assert serve(request)[0] == ExitCode.DONE
+    assert serve(ENROL, enrolling=True)[0] == ExitCode.DONE
