@@ -89,6 +89,8 @@ def parse(text: str, now: datetime) -> Invitation:
         invitation = _invitation({name: _unfolded(str(value)) for name, value in paragraph.items()})
     except (KeyError, ValueError) as error:
         raise Refused(f"The invitation cannot be understood: {error}.", _AGAIN) from error
+    if compose(invitation).split() != text.split():
+        raise Refused("The invitation was altered: there is more in the file than belongs there.", _AGAIN)
     if now >= invitation.expires:
         raise Refused(f"The invitation has expired ({invitation.expires:%Y-%m-%d %H:%M} UTC).", _AGAIN)
     return invitation

@@ -14,21 +14,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from drbd_offsite import config
-from drbd_offsite.plan.assess import assess
-from drbd_offsite.plan.circle import decide
-from drbd_offsite.render import Credentials, render
-from drbd_offsite.tools import drbd
-from unit import make
+from drbd_offsite import config  # noqa: E402
+from drbd_offsite.plan.assess import assess  # noqa: E402
+from drbd_offsite.plan.circle import decide  # noqa: E402
+from drbd_offsite.render import Credentials, render  # noqa: E402
+from drbd_offsite.tools import drbd  # noqa: E402
+from unit import make  # noqa: E402
 
 SIZES = (10, 100, 1000)
 STARTS = 15
 PYTHON = "/usr/bin/python3"
+CREDENTIALS = {"backup": Credentials(make.SECRET, (make.FINGERPRINT,))}
 SLOW_SECONDS = 2.0
 """What takes longer is measured once; the rest up to five times, of which the best counts."""
 
@@ -49,7 +51,9 @@ def site_of(count: int) -> tuple[str, str]:
         name = f"volume_{number}"
         place = f"local/drbd_meta[{number}]"
         text += f"  [[{name}]]\n    peer = backup\n    volume = local/{name}\n    peer_volume = local/{name}\n"
-        text += f"    metadata = {place}\n    peer_metadata = {place}\n    minor = {number}\n    peer_minor = {number}\n"
+        text += (
+            f"    metadata = {place}\n    peer_metadata = {place}\n    minor = {number}\n    peer_minor = {number}\n"
+        )
         text += f"    port = {7789 + number}\n    peer_port = {7789 + number}\n"
         events += [
             f"exists resource name:{name} role:Primary suspended:no",
@@ -68,11 +72,10 @@ def scale() -> None:
         seen = drbd.parse_events(events.splitlines())
         host = make.host(drbd=seen.values())
         resources = list(site.resources.values())
-        credentials = {"backup": Credentials(make.SECRET, (make.FINGERPRINT,))}
         measured: dict[str, Callable[[], object]] = {
             "load and validate the configuration": lambda text=text: config.parse(text),
             "change one key of it": lambda text=text: config.updated(text, {"peers.backup.link_speed": "50"}),
-            "render every file": lambda site=site: render(site, credentials, "server"),
+            "render every file": lambda site=site: render(site, CREDENTIALS, "server"),
             "read drbdsetup events2": lambda events=events: drbd.parse_events(events.splitlines()),
             "decide and assess every resource": lambda site=site, host=host, resources=resources: [
                 (decide(site, host, r), assess(site, host, r)) for r in resources
@@ -80,20 +83,25 @@ def scale() -> None:
         }
         for name, work in measured.items():
             works.setdefault(name, {})[count] = best(work)
-    print(f"{'milliseconds for':40}" + "".join(f"{count:>10}" for count in SIZES) + "   growth, each for 10 times as many")
+    print(
+        f"{'milliseconds for':40}" + "".join(f"{count:>10}" for count in SIZES) + "   growth, each for 10 times as many"
+    )
     for name, times in works.items():
-        growth = ", ".join(f"{times[b] / times[a]:.1f}" for a, b in zip(SIZES, SIZES[1:], strict=False))
+        growth = ", ".join(f"{times[b] / times[a]:.1f}" for a, b in pairwise(SIZES))
         print(f"{name:40}" + "".join(f"{times[count] * 1000:>10.2f}" for count in SIZES) + f"   {growth}")
 
 
 def starts() -> None:
     """Whole processes: the interpreter, imports, and an answer that needs no machine."""
-    cli = f"import sys; sys.path.append({str(ROOT / 'src')!r}); from drbd_offsite.cli import main; sys.exit(main(sys.argv[1:]))"
+    path = f"import sys; sys.path.append({str(ROOT / 'src')!r}); "
+    cli = f"{path}from drbd_offsite.cli import main; sys.exit(main(sys.argv[1:]))"
     # As root the real configuration and journal would be read and written: these go nowhere.
-    nowhere = "import pathlib; from drbd_offsite import config; config.load.__defaults__ = (pathlib.Path('/nonexistent'),)"
+    nowhere = (
+        "from pathlib import Path; from drbd_offsite import config; config.load.__defaults__ = (Path('/nonexistent'),)"
+    )
     status = cli.replace("from drbd_offsite.cli", f"{nowhere}; from drbd_offsite.cli")
     handler = (
-        f"import sys; sys.path.append({str(ROOT / 'src')!r}); from drbd_offsite import handler; import os; "
+        f"{path}from drbd_offsite import handler; "
         "handler._complain = lambda _: None; sys.exit(handler.main(['no-event', 'test_a']))"
     )
     commands = {

@@ -12,11 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
-from drbd_offsite.tools import drbd, filesystem, iproute, lvm
 from tests.lab import product
 from tests.lab.lab import Lab
 from tests.lab.machine import Machine
 from tests.lab.stages import CLEAN, ENROLLED, REPLICATING
+
+from drbd_offsite.tools import drbd, filesystem, iproute, lvm
 
 META = "/dev/local/drbd_meta"
 
@@ -59,12 +60,12 @@ def before_drbd(catcher: Catcher) -> None:
     lab = catcher.lab
     lab.enter(CLEAN)
     catcher.look("clean")
-    lab.server.run(
-        "lvcreate -q -y -L 12M -n in-active+x local && lvchange -an local/in-active+x && lvchange --addtag @a --addtag b local/test_a"
-    )
-    lab.server.run(
-        "mount /dev/local/test_a /mnt && vgcreate -q second-group $(losetup --show -f $(f=/root/pv; truncate -s 64M $f; echo $f))"
-    )
+    for line in (
+        "lvcreate -q -y -L 12M -n in-active+x local && lvchange -an local/in-active+x",
+        "lvchange --addtag @a --addtag b local/test_a && mount /dev/local/test_a /mnt",
+        "truncate -s 64M /root/pv && vgcreate -q second-group $(losetup --show -f /root/pv)",
+    ):
+        lab.server.run(line)
     catcher.look("busy")
     catcher.catch(lab.server, "blkid/lab-ext4.txt", *filesystem.identity("/dev/local/test_a"))
     lab.backup.run("vgremove -q -y local")

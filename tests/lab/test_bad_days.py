@@ -55,7 +55,7 @@ def test_both_sides_dialling_is_named(lab: Lab) -> None:
     edit_invitation(lab, "dials = server")
     edit_invitation(lab, "reachable_as = 192.0.2.2")
     lab.server.run("drbd-offsite render && systemctl restart openvpn-server@drbd-offsite-backup")
-    refused(lab.backup, "drbd-offsite join /root/backup.invite", UNREACHABLE, "Likely")
+    refused(lab.backup, "drbd-offsite join /root/backup.invite", UNREACHABLE, "both sides dial")
 
 
 def test_the_server_can_be_the_one_that_dials(lab: Lab) -> None:
@@ -86,22 +86,22 @@ def test_an_invitation_is_good_once(lab: Lab) -> None:
     refused(lab.backup, "drbd-offsite join /root/backup.invite", REFUSED, "has been used")
 
 
-@pytest.mark.parametrize(
-    ("damage", "word"),
-    [
-        ("head -c 700", "cut off"),
-        ("sed s/10.89.33.1/10.89.33.9/", "altered"),
-        ("cat /etc/hosts -", "no invitation"),
-        ("cat /dev/null", "no invitation"),
-    ],
-)
-def test_a_damaged_invitation_is_refused_and_changes_nothing(lab: Lab, damage: str, word: str) -> None:
+DAMAGE = {
+    "head -c 700": "cut off",
+    "sed s/10.89.33.1/10.89.33.9/": "altered",
+    "cat /etc/hosts -": "altered",
+    "true": "no invitation",
+}
+
+
+def test_a_damaged_invitation_is_refused_and_changes_nothing(lab: Lab) -> None:
     lab.enter(INSTALLED)
     product.carry_invitation(lab)
     look = "find /etc -type f | sort | xargs sha256sum | sha256sum"
     before = lab.backup.run(look).stdout
-    lab.backup.run(f"cat /root/backup.invite | {damage} >/root/damaged")
-    refused(lab.backup, "drbd-offsite join /root/damaged", REFUSED, word)
+    for damage, word in DAMAGE.items():
+        lab.backup.run(f"cat /root/backup.invite | {damage} >/root/damaged")
+        refused(lab.backup, "drbd-offsite join /root/damaged", REFUSED, word)
     assert lab.backup.run(look).stdout == before
 
 
@@ -252,23 +252,24 @@ SSH = (
 )
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        "", "{", "[]", '{"version": 1}', '{"version": 1, "verb": "shell", "command": "id"}',
-        '{"version": 1, "verb": "connect", "name": "../../etc"}',
-        '{"version": 1, "verb": "report", "more": true}', "A" * 100_000,
-    ],
+STRANGE_REQUESTS = (
+    "", "{", "[]", '{"version": 1}', '{"version": 1, "verb": "shell", "command": "id"}',
+    '{"version": 1, "verb": "connect", "name": "../../etc"}',
+    '{"version": 1, "verb": "report", "more": true}', "A" * 100_000,
 )  # fmt: skip
-def test_a_request_outside_the_vocabulary_changes_nothing(lab: Lab, request_: str) -> None:
+
+
+def test_a_request_outside_the_vocabulary_changes_nothing(lab: Lab) -> None:
     lab.enter(REPLICATING)
     look = "find /etc /var/lib/drbd-offsite -type f ! -name events.jsonl | sort | xargs sha256sum | sha256sum"
     before = lab.backup.run(look).stdout
-    done = lab.server.run(SSH, check=False, input=request_)
-    assert '"error"' in done.stdout
-    assert done.returncode == REFUSED
+    for request in STRANGE_REQUESTS:
+        done = lab.server.run(SSH, check=False, input=request)
+        assert '"error"' in done.stdout, request[:80]
+        assert done.returncode == REFUSED, request[:80]
     assert lab.backup.run(look).stdout == before
-    assert "bad-request" in lab.backup.run("drbd-offsite events").stdout
+    said = lab.backup.run("drbd-offsite events").stdout
+    assert said.count("bad-request") == len(STRANGE_REQUESTS)
 
 
 def test_the_peers_key_opens_nothing_else(lab: Lab) -> None:

@@ -18,7 +18,9 @@ def _replication_was_not_touched(lab: Lab, before: str) -> None:
 
 def _connection_id(machine: Machine) -> str:
     """Changes with every reconnect: the two ends of DRBD's TCP connections."""
-    return machine.run("ss -Htn state established '( sport = 7789 or dport = 7789 )' | sort").stdout
+    return machine.run(
+        "ss -Htn state established '( sport = 7789 or dport = 7789 )' | awk '{print $3, $4}' | sort"
+    ).stdout
 
 
 def test_wrong_answers_leave_a_machine_plainly_not_configured(lab: Lab) -> None:
@@ -81,7 +83,7 @@ def test_no_secret_is_left_where_others_look(lab: Lab) -> None:
         assert machine.run(f"grep -rl {secret} {places}", check=False).stdout == ""
         assert secret not in machine.run("journalctl --no-pager", timeout=120).stdout
         said = machine.run(
-            "drbd-offsite status --json; drbd-offsite render --diff; drbd-offsite events; drbd-offsite -v plan 2>&1"
+            "drbd-offsite status --json; drbd-offsite render --diff; drbd-offsite events; drbd-offsite plan -v 2>&1"
         )
         assert secret not in said.stdout
         open_to_all = machine.run(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import hypothesis
 import pytest
@@ -72,7 +72,7 @@ class _Process:
         self._programs, self._argv = programs, argv
         self.returncode = 0
 
-    def __enter__(self) -> "_Process":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -157,7 +157,7 @@ def kernel_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     log = root / "kmsg"
 
     def stand_in(path: str, *arguments: Any, **options: Any) -> io.TextIOBase:
-        return open(log if path == "/dev/kmsg" else path, *arguments, **options)
+        return Path(log if path == "/dev/kmsg" else path).open(*arguments, **options)
 
     monkeypatch.setattr(handler, "open", stand_in, raising=False)
     return log

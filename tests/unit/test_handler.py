@@ -116,8 +116,9 @@ def test_a_hold_file_that_cannot_be_read_is_no_reason_either() -> None:
 def test_the_kernel_starts_it_without_streams_and_it_still_says_0(streams: str) -> None:
     """Neither a journal nor a kernel log nor a standard error: the worst place to complain from."""
     code = (
-        f"import sys; sys.path.append({str(SRC)!r}); from drbd_offsite import handler, journal; from pathlib import Path; "
-        "journal.STATE = Path('/proc/nowhere'); handler.open = lambda *a, **k: open('/proc/nowhere/kmsg', *a[1:], **k); "
+        f"import sys; sys.path.append({str(SRC)!r}); from pathlib import Path; "
+        "from drbd_offsite import handler, journal; journal.STATE = Path('/proc/nowhere'); "
+        "handler.open = lambda *a, **k: open('/proc/nowhere/kmsg', *a[1:], **k); "
         "sys.exit(handler.main(sys.argv[1:], {}))"
     )
     command = f'exec "$0" -IS -c "$1" before-resync-target test_a{streams}'

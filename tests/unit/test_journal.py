@@ -82,7 +82,7 @@ def entry(**changes: object) -> str:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "{}", "1", '{"reason": "x"}', '{"x": 1}', '{"x": {}}', "\x00" * 100, entry(forbids="attach"),
+    ["", "{", "[]", "null", "{}", "1", '{"reason": "x"}', '{"x": 1}', '{"x": {}}', "\x00" * 9, entry(forbids="attach"),
      entry(forbids=["fly"]), entry(forbids=[[]]), entry(forbids=[{}]), entry(forbids=[1]), entry(forbids=None),
      entry(reason=1), entry(since=None), entry()[:-2]],
 )  # fmt: skip

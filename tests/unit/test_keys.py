@@ -1,5 +1,6 @@
 import shutil
 import stat
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,11 +117,9 @@ def test_killed_while_making_keys_the_next_run_has_matching_halves(
         return call
 
     monkeypatch.setattr(Path, "replace", killing(Path.replace))
-    programs.machine = lambda argv, stdin: killing(maker)(argv, stdin)
-    try:
+    programs.machine = killing(maker)
+    with suppress(Killed):
         keys.make_own(PEER, "server")
-    except Killed:
-        pass
     monkeypatch.undo()
     if (keys.ROOT / "backup/ssh").exists():
         assert (keys.ROOT / "backup/ssh.pub").exists()
@@ -184,7 +183,8 @@ def test_reading_credentials_makes_no_directory() -> None:
 @pytest.mark.skipif(
     not all(map(shutil.which, ("ssh-keygen", "openssl", "openvpn"))), reason="a program is not installed"
 )
-def test_the_real_programs_make_the_real_keys(real_programs: None) -> None:
+@pytest.mark.usefixtures("real_programs")
+def test_the_real_programs_make_the_real_keys() -> None:
     keys.make_own(PEER, "server")
     keys.make_static_key("backup")
     assert keys.public_ssh_key(keys.directory("backup") / "ssh").startswith("ssh-ed25519 AAAA")
@@ -197,7 +197,8 @@ def test_the_real_programs_make_the_real_keys(real_programs: None) -> None:
 
 
 @pytest.mark.skipif(shutil.which("wg") is None, reason="wg is not installed")
-def test_the_real_wg_makes_keys_that_the_protocol_takes(real_programs: None) -> None:
+@pytest.mark.usefixtures("real_programs")
+def test_the_real_wg_makes_keys_that_the_protocol_takes() -> None:
     from drbd_offsite.protocol import FINGERPRINT
 
     keys.make_own(other(TunnelMode.WIREGUARD), "server")

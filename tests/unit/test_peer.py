@@ -53,9 +53,8 @@ def test_no_answer_says_nothing_about_the_peer_s_data(programs: Programs, answer
     assert "same command again" in raised.value.hint
 
 
-def test_an_ssh_that_hangs_or_is_not_there_is_an_unreachable_peer_too(
-    real_programs: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("real_programs")
+def test_an_ssh_that_hangs_or_is_not_there_is_an_unreachable_peer_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssh, "request", lambda *_: ("/nowhere/ssh",))
     with pytest.raises(PeerUnreachable, match="could not be started"):
         ask()

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, get_args
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbd_offsite import protocol
-from drbd_offsite.errors import BadRequest, ExitCode, Held, OffsiteError, PeerUnreachable, Refused
+from drbd_offsite.errors import BadRequest, Held, OffsiteError, PeerUnreachable, Refused
 
 from . import make
 
@@ -187,20 +188,17 @@ KINDS = [*get_args(protocol.Answer)]
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("utf-8", "replace")) | JSON.map(json.dumps))
 def test_any_text_is_a_request_or_a_bad_request(text: str) -> None:
-    try:
+    with suppress(BadRequest):
         protocol.decode_request(text)
-    except BadRequest as error:
-        assert error.exit_code is ExitCode.REFUSED
 
 
 @given(REQUESTS, st.data())
 def test_any_change_of_a_request_is_a_request_or_a_bad_request(request: protocol.Request, data: st.DataObject) -> None:
     whole = message(request)
     path = data.draw(st.sampled_from(list(places(whole))))
-    try:
-        protocol.decode_request(json.dumps(put(whole, path, data.draw(JSON))))
-    except BadRequest:
-        pass
+    changed = json.dumps(put(whole, path, data.draw(JSON)))
+    with suppress(BadRequest):
+        protocol.decode_request(changed)
 
 
 @given(st.sampled_from(KINDS), JSON | st.fixed_dictionaries({"exit_code": JSON, "message": JSON, "hint": JSON}), JSON)

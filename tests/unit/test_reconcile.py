@@ -82,7 +82,10 @@ def test_each_step_is_followed_by_a_new_look(programs: Programs) -> None:
     world = Resources(programs, "a")
     seen: list[int] = []
     answer = world.answer
-    programs.machine = lambda argv, stdin: (seen.append(world.looks) if argv[0] == "drbdadm" else None, answer(argv, stdin))[1]
+    programs.machine = lambda argv, stdin: (
+        seen.append(world.looks) if argv[0] == "drbdadm" else None,
+        answer(argv, stdin),
+    )[1]
     run("a")
     assert seen == sorted(set(seen)), "no two steps rest on one look"
 
@@ -130,9 +133,7 @@ def test_a_state_that_never_settles_is_left_for_later(programs: Programs) -> Non
     world.states["a"] = list(UP[:-1])
     answer = world.answer
     # Connecting "works", and the connection is gone again at once, every time.
-    programs.machine = lambda argv, stdin: (
-        Answer() if argv == drbd.adm("connect", "a") else answer(argv, stdin)
-    )
+    programs.machine = lambda argv, stdin: Answer() if argv == drbd.adm("connect", "a") else answer(argv, stdin)
     (outcome,), _ = run("a")
     assert len(outcome.done) == ROUNDS
     assert outcome.soon

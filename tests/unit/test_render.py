@@ -87,7 +87,8 @@ def test_drbdadm_understands_every_resource_file(scene: str, grammar: str, tmp_p
     assert f"resource large on {HERE}: not ignored" in done.stdout
     for line in (
         r"protocol +A;", r"cram-hmac-alg +sha256;", f"shared-secret +{make.SECRET};", r"on-io-error +detach;",
-        r"resync-after +test_a/0;", r"meta-disk +/dev/local/drbd_meta \[0\];", r"meta-disk +/dev/local/large_drbd_meta;",
+        r"resync-after +test_a/0;", r"meta-disk +/dev/local/drbd_meta \[0\];",
+        r"meta-disk +/dev/local/large_drbd_meta;",
         r"after-sb-0pri +disconnect;", r"after-sb-1pri +disconnect;", r"after-sb-2pri +disconnect;",
     ):  # fmt: skip
         assert re.search(line, done.stdout), line
@@ -264,8 +265,9 @@ def test_systemd_reads_the_drop_ins(scene: str, tmp_path: Path) -> None:
         # What they start is not installed here.
         text = re.sub(r"(?m)^(Exec\w+=-?)\S+.*", r"\1/bin/true", (DEBIAN / source).read_text())
         (tmp_path / unit).write_text(text)
+    verified = [tmp_path / f"drbd-offsite{name}" for name in ("@test_a.service", "-peer.socket")]
     done = subprocess.run(
-        [ANALYZE, "verify", "--man=no", tmp_path / "drbd-offsite@test_a.service", tmp_path / "drbd-offsite-peer.socket"],
+        [ANALYZE, "verify", "--man=no", *verified],
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, [line for line in done.stderr.splitlines() if "drbd-offsite" in line]) == (0, [])

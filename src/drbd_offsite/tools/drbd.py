@@ -139,7 +139,7 @@ def _resource(name: str, draft: _Draft) -> DrbdResource:
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text and text.isdigit() else 0
+    return int(text) if text and text.isdecimal() else 0
 
 
 def _percent(text: str | None) -> float | None:
@@ -189,11 +189,11 @@ def parse_proc(text: str) -> ProcDrbd:
 
 
 def _progress(block: str) -> Progress | None:
-    done = re.search(r"(?:sync'ed|verified):\s*([\d.]+)%", block)
+    done = re.search(r"(?:sync'ed|verified):\s*(\d+(?:\.\d+)?)%", block)
     if done is None:
         return None
     finish = re.search(r"finish: (\d+):(\d+):(\d+)", block)
-    speed = re.search(r"speed: ([\d,]+)", block)
+    speed = re.search(r"speed: (\d[\d,]*)", block)
     return Progress(
         float(done[1]),
         int(speed[1].replace(",", "")) * 1024 if speed else None,

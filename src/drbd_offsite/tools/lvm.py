@@ -58,7 +58,7 @@ def parse_report(text: str) -> tuple[dict[VolumeName, LogicalVolume], dict[str, 
                 groups[group.name] = group
                 for volume in (_volume(group.name, row) for row in report["lv"]):
                     volumes[volume.name] = volume
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a report of LVM: {error}") from error
     return volumes, groups
 

@@ -26,7 +26,7 @@ def test_help_lists_every_verb(command: Command) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["frobnicate"], ["status", "--frobnicate"], ["--json"], ["add"], ["join"], ["configure"], ["configure", "judge"],
+    [[], ["frobnicate"], ["status", "--frobnicate"], ["--json"], ["add"], ["join"], ["configure"], ["configure", "x"],
      ["status", "--json=maybe"], ["peer-service"], [""], ["invite", "a", "b"]],
     ids=" ".join,
 )  # fmt: skip
@@ -84,7 +84,7 @@ class Verb:
     def arguments(self, parser: object) -> None:
         pass
 
-    def run(self, options: object) -> int:
+    def run(self, _: object) -> int:
         raise self.end
 
 

@@ -24,7 +24,8 @@ RESOURCE = {
     "name": str, "level": str, "sentences": list, "volume": str, "device": str, "peer": str,
     "role": str | NOTHING, "peer_role": str | NOTHING, "disk": str | NOTHING, "peer_disk": str | NOTHING,
     "connection": str | NOTHING, "replication": str | NOTHING, "out_of_sync_bytes": int | NOTHING,
-    "done_percent": float | NOTHING, "speed_bytes": int | NOTHING, "finish_seconds": int | NOTHING, "hold": dict | NOTHING,
+    "done_percent": float | NOTHING, "speed_bytes": int | NOTHING, "finish_seconds": int | NOTHING,
+    "hold": dict | NOTHING,
 }  # fmt: skip
 """Schema 1: programs rely on it, so nothing here may go away or change its type. More may come."""
 

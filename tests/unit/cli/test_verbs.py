@@ -79,7 +79,9 @@ def test_a_refusal_has_its_reason_and_exit_code(command: Command, server: World,
     assert server.machine.log == []
 
 
-def test_a_peer_that_is_away_has_an_exit_code_of_its_own(command: Command, monkeypatch: pytest.MonkeyPatch, server: World) -> None:
+def test_a_peer_that_is_away_has_an_exit_code_of_its_own(
+    command: Command, monkeypatch: pytest.MonkeyPatch, server: World
+) -> None:
     del server
 
     def away(*_: object, **__: object) -> None:
@@ -134,7 +136,9 @@ def test_plan_shows_what_would_be_done_and_does_nothing(command: Command, replic
     assert replicated.machine.log == []
 
 
-def test_a_resource_that_fails_is_told_and_is_the_exit_code(command: Command, replicated: World, programs: Programs) -> None:
+def test_a_resource_that_fails_is_told_and_is_the_exit_code(
+    command: Command, replicated: World, programs: Programs
+) -> None:
     replicated.machine.kernel = None
     programs.allow(("drbdadm", "new-resource", "test_a"), Answer("", 10, "it is broken"))
     said = command("up")
@@ -331,7 +335,12 @@ def doctor_programs(programs: Programs, server: World, states: str, ping: int = 
 
 @pytest.mark.parametrize(
     ("states", "ping", "expected"),
-    [("active", 0, []), ("inactive", 0, ["does not run"]), ("active", 1, ["does not answer"]), ("", 0, ["does not run"])],
+    [
+        ("active", 0, []),
+        ("inactive", 0, ["does not run"]),
+        ("active", 1, ["does not answer"]),
+        ("", 0, ["does not run"]),
+    ],
 )
 def test_doctor_finds_and_remedies(
     command: Command, server: World, programs: Programs, states: str, ping: int, expected: list[str]

@@ -18,7 +18,9 @@ def events(role: str = "Primary", replication: str = "Established", connected: b
     text += "exists device name:test_a volume:0 minor:0 disk:UpToDate\n"
     if connected:
         text += CONNECTED
-        text += f"exists peer-device name:test_a conn-name:backup volume:0 replication:{replication} peer-disk:UpToDate\n"
+        text += (
+            f"exists peer-device name:test_a conn-name:backup volume:0 replication:{replication} peer-disk:UpToDate\n"
+        )
     return text
 
 

@@ -378,7 +378,8 @@ def test_a_step_without_effect_ends_the_run_and_says_which(backup: World) -> Non
     assert journal.operations()
 
 
-def test_the_metadata_of_a_volume_above_4_tib_have_a_volume_of_their_own(backup: World) -> None:
+@pytest.mark.usefixtures("backup")
+def test_the_metadata_of_a_volume_above_4_tib_have_a_volume_of_their_own() -> None:
     from dataclasses import replace
 
     answer = replicate(replace(REQUEST, size_bytes=5 * 2**40))

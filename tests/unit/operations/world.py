@@ -108,7 +108,10 @@ class World:
             if volume.devno
         ]  # fmt: skip
         groups = [
-            {"vg_name": g.name, "vg_size": f"{g.size_bytes}", "vg_free": f"{g.free_bytes}", "vg_extent_size": f"{g.extent_bytes}"}
+            {
+                "vg_name": g.name, "vg_size": f"{g.size_bytes}", "vg_free": f"{g.free_bytes}",
+                "vg_extent_size": f"{g.extent_bytes}",
+            }
             for g in seen.groups.values()
         ]  # fmt: skip
         return json.dumps({"report": [{"vg": groups, "lv": volumes}]})
@@ -118,7 +121,7 @@ def _events(seen: DrbdResource) -> str:
     lines = [f"exists resource name:{seen.name} role:{seen.role} suspended:no"]
     lines += [f"exists device name:{seen.name} volume:0 minor:{v.minor} disk:{v.disk}" for v in seen.volumes]
     lines += [
-        f"exists connection name:{seen.name} peer-node-id:0 conn-name:{line.peer} connection:{line.state} role:{line.role}"
+        f"exists connection name:{seen.name} conn-name:{line.peer} connection:{line.state} role:{line.role}"
         for line in seen.connections
     ]
     return "\n".join(lines) + "\n"

@@ -77,7 +77,7 @@ def commands(decision: Decision) -> list[str]:
     """``attach`` for ``drbdadm attach test_a``; the plan of the circle is made of programs only."""
     assert all(isinstance(action, Run) for action in decision.actions)
     argvs = [action.argv for action in decision.actions]
-    assert all(argv[0] == "drbdadm" and argv[-1] == "test_a" or argv == ("modprobe", "drbd") for argv in argvs)
+    assert all((argv[0] == "drbdadm" and argv[-1] == "test_a") or argv == ("modprobe", "drbd") for argv in argvs)
     return [argv[1] if argv[0] == "drbdadm" else argv[0] for argv in argvs]
 
 

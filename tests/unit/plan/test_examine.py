@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from drbd_offsite.model import Flavour, TunnelMode
 from drbd_offsite.plan.examine import WATCHER, Facts, Finding, examine, units

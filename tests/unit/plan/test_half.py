@@ -270,9 +270,9 @@ def test_without_remount_fstab_is_left_alone() -> None:
 
 
 def test_the_backup_mounts_and_promotes_nothing() -> None:
-    for scene in SCENES:
+    for scene, start in SCENES.items():
         if scene.startswith("backup"):
-            end = SCENES[scene]()
+            end = start()
             end.run_to_the_end()
             assert not [line for line in end.log if line.startswith(("mount", "umount", "drbdadm primary"))]
 

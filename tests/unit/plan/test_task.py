@@ -107,4 +107,4 @@ def test_the_resource_is_known_once_both_halves_are() -> None:
     whole = Task("test_a", "backup", make.GIB, make.replica(), make.replica(3))
     assert whole.resource is not None
     assert whole.resource.there.minor == 3
-    assert Flavour.BACKUP == whole.resource.peer
+    assert whole.resource.peer == Flavour.BACKUP

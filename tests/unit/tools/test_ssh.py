@@ -13,7 +13,7 @@ def test_a_request_asks_nobody_and_believes_nobody_else() -> None:
     argv = ssh.request("10.89.33.1", 7788, "/keys/ssh", "/keys/known_hosts", 15)
     for option in ("BatchMode=yes", "IdentitiesOnly=yes", "StrictHostKeyChecking=yes"):
         assert argv[argv.index(option) - 1] == "-o"
-    assert ("-F", "none") == argv[1:3], "the admin's configuration may forward or proxy"
+    assert argv[1:3] == ("-F", "none"), "the admin's configuration may forward or proxy"
     assert "UserKnownHostsFile=/keys/known_hosts" in argv
     assert "GlobalKnownHostsFile=/dev/null" in argv
     assert argv[-1] == "root@10.89.33.1", "the command is the peer's to choose"

@@ -1,0 +1,269 @@
+"""What DRBD prints, as it was captured (tests/data/README.md), and what it might print one day."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from drbd_offsite.model import (
+    ConnectionState,
+    DiskState,
+    DrbdResource,
+    MetadataPlace,
+    ReplicationState,
+    Role,
+    VolumeName,
+)
+from drbd_offsite.tools import drbd
+
+DATA = Path(__file__).parents[2] / "data"
+PLACE = MetadataPlace(VolumeName("local", "drbd_meta"), 3)
+
+
+def proc(name: str) -> drbd.ProcDrbd:
+    return drbd.parse_proc((DATA / f"drbd/{name}.proc").read_text())
+
+
+# -- the how-to's machines, DRBD 8.3.7 -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "connection", "roles", "disks"),
+    [
+        ("server-waiting", "WFConnection", ("Primary", "Unknown"), ("UpToDate", "DUnknown")),
+        ("backup-waiting", "WFConnection", ("Secondary", "Unknown"), ("UpToDate", "DUnknown")),
+        ("backup-standalone", "StandAlone", ("Secondary", "Unknown"), ("UpToDate", "DUnknown")),
+        ("backup-connected", "Connected", ("Secondary", "Primary"), ("UpToDate", "UpToDate")),
+    ],
+)
+def test_the_outputs_in_the_how_to_are_understood(
+    name: str, connection: str, roles: tuple[str, str], disks: tuple[str, str]
+) -> None:
+    found = proc(f"8.3.7/{name}")
+    assert found.version == "8.3.7"
+    (device,) = found.devices.values()
+    assert (device.minor, device.connection) == (0, connection)
+    assert (device.role, device.peer_role) == roles
+    assert (device.disk, device.peer_disk) == disks
+    assert device.counters["oos"] == "0"
+    assert device.progress is None
+
+
+def test_counters_of_the_how_to() -> None:
+    counters = proc("8.3.7/server-waiting").devices[0].counters
+    assert counters == {
+        "ns": "184", "nr": "0", "dw": "2265076", "dr": "11114954", "al": "708", "bm": "983", "lo": "0", "pe": "0",
+        "ua": "0", "ap": "0", "ep": "1", "wo": "b", "oos": "0",
+    }  # fmt: skip
+
+
+# -- real machines of the lab, DRBD 8.4.11 -----------------------------------------------------------
+
+CONNECTED, CONNECTING, ALONE = ConnectionState.CONNECTED, ConnectionState.CONNECTING, ConnectionState.STANDALONE
+UP, INCONSISTENT, UNKNOWN = DiskState.UP_TO_DATE, DiskState.INCONSISTENT, DiskState.UNKNOWN
+STATES = {
+    "first-sync-server": (CONNECTED, ReplicationState.SYNC_SOURCE, UP, INCONSISTENT),
+    "first-sync-backup": (CONNECTED, ReplicationState.SYNC_TARGET, INCONSISTENT, UP),
+    "paused-sync-server": (CONNECTED, ReplicationState.PAUSED_SYNC_SOURCE, UP, INCONSISTENT),
+    "paused-sync-backup": (CONNECTED, ReplicationState.PAUSED_SYNC_TARGET, INCONSISTENT, UP),
+    "up-to-date-server": (CONNECTED, ReplicationState.ESTABLISHED, UP, UP),
+    "up-to-date-backup": (CONNECTED, ReplicationState.ESTABLISHED, UP, UP),
+    "in-use-server": (CONNECTED, None, UP, None),
+    "verify-server": (CONNECTED, ReplicationState.VERIFY_SOURCE, UP, UP),
+    "verify-backup": (CONNECTED, ReplicationState.VERIFY_TARGET, UP, UP),
+    "link-cut-server": (CONNECTING, ReplicationState.OFF, UP, UNKNOWN),
+    "link-cut-backup": (CONNECTING, ReplicationState.OFF, UP, UNKNOWN),
+    "tunnel-stopped-server": (CONNECTING, ReplicationState.OFF, UP, UNKNOWN),
+    "tunnel-stopped-backup": (ALONE, ReplicationState.OFF, UP, UNKNOWN),
+    "ahead-server": (CONNECTED, ReplicationState.AHEAD, UP, None),
+    "ahead-backup": (CONNECTED, ReplicationState.BEHIND, None, UP),
+    "detached-server": (CONNECTED, ReplicationState.ESTABLISHED, DiskState.DISKLESS, UP),
+    "split-brain-server": (ALONE, ReplicationState.OFF, UP, UNKNOWN),
+    "split-brain-backup": (ALONE, ReplicationState.OFF, UP, UNKNOWN),
+}
+CAPTURED = DATA / "drbd/8.4.11"
+captured = pytest.mark.skipif(not CAPTURED.is_dir(), reason="nothing has been captured from a lab yet")
+
+
+def events(name: str) -> DrbdResource:
+    return drbd.parse_events((CAPTURED / f"{name}.events2").read_text().splitlines())["test_a"]
+
+
+@captured
+@pytest.mark.parametrize("name", STATES)
+def test_a_machine_s_state_is_read_from_events2(name: str) -> None:
+    connection, replication, disk, peer_disk = STATES[name]
+    seen = events(name)
+    assert seen.connection is not None
+    assert seen.peer_device is not None
+    assert seen.connection.state is connection
+    assert replication in (None, seen.peer_device.replication)
+    assert disk in (None, seen.disk)
+    assert peer_disk in (None, seen.peer_device.disk)
+    assert seen.volumes[0].minor == 0
+    assert seen.role is (Role.PRIMARY if "server" in name else seen.role)
+
+
+@captured
+@pytest.mark.parametrize("name", STATES)
+def test_proc_drbd_says_the_same_as_events2(name: str) -> None:
+    seen, device = events(name), proc(f"8.4.11/{name}").devices[0]
+    assert (device.role, device.disk) == (seen.role, seen.disk)
+    assert seen.connection is not None
+    assert seen.peer_device is not None
+    assert (device.peer_role, device.peer_disk) == (seen.connection.role, seen.peer_device.disk)
+
+
+@captured
+def test_a_running_sync_has_progress_speed_and_an_end() -> None:
+    progress = proc("8.4.11/first-sync-server").devices[0].progress
+    assert progress is not None
+    assert 0 <= progress.done_percent < 100
+    assert progress.speed_bytes is not None
+    left = events("first-sync-server").peer_device
+    assert left is not None
+    assert left.out_of_sync_bytes > 0
+
+
+@captured
+def test_a_running_verify_has_progress_too() -> None:
+    assert proc("8.4.11/verify-server").devices[0].progress is not None
+
+
+@captured
+def test_writes_without_the_peer_are_counted() -> None:
+    device = events("link-cut-server").peer_device
+    assert device is not None
+    assert device.out_of_sync_bytes > 0
+
+
+@captured
+@pytest.mark.parametrize("machine", ["server", "backup"])
+def test_a_module_without_resources(machine: str) -> None:
+    assert drbd.parse_events((CAPTURED / f"down-{machine}.events2").read_text().splitlines()) == {}
+    assert proc(f"8.4.11/down-{machine}").version == "8.4.11"
+
+
+# -- events2 of what is not captured -------------------------------------------------------------------
+
+BACKUP = "name:test_a peer-node-id:1 conn-name:backup"
+THIRD = "name:test_a peer-node-id:2 conn-name:third"
+NINE = f"""\
+exists resource name:test_a role:Primary suspended:no may_promote:no promotion_score:10101
+exists connection {BACKUP} local:ipv4:10.89.33.1:7789 peer:ipv4:10.89.33.2:7789 connection:Connected role:Secondary
+exists connection {THIRD} local:ipv4:10.89.34.1:7789 peer:ipv4:10.89.34.2:7789 connection:Connecting role:Unknown
+exists device name:test_a volume:0 minor:0 backing_dev:/dev/local/test_a disk:UpToDate client:no size:1048576
+exists device name:test_a volume:1 minor:9 disk:Inconsistent size:4
+exists peer-device {BACKUP} volume:0 replication:SyncSource peer-disk:Inconsistent out-of-sync:2048 done:12.34
+exists peer-device {THIRD} volume:0 replication:Off peer-disk:DUnknown resync-suspended:user
+exists path {BACKUP} local:ipv4:10.89.33.1:7789 peer:ipv4:10.89.33.2:7789 established:yes
+exists -
+"""
+"""DRBD 9's form, from drbdsetup-events2(8); not captured."""
+
+
+def test_drbd_9_with_several_peers_and_volumes() -> None:
+    seen = drbd.parse_events(NINE.splitlines())["test_a"]
+    assert [line.peer for line in seen.connections] == ["backup", "third"]
+    assert seen.peer_device is not None
+    assert seen.peer_device.out_of_sync_bytes == 2 * 2**20
+    assert seen.peer_device.done_percent == 12.34
+    assert seen.connections[1].devices[0].resync_suspended
+    assert [v.minor for v in seen.volumes] == [0, 9]
+    assert seen.volumes[0].size_bytes == 2**30
+
+
+def test_a_later_line_about_the_same_thing_replaces_the_earlier_one() -> None:
+    lines = [*NINE.splitlines(), "change resource name:test_a role:Secondary suspended:user"]
+    seen = drbd.parse_events(lines)["test_a"]
+    assert seen.role is Role.SECONDARY
+    assert seen.suspended
+    assert len(seen.connections) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "exists", "exists -", "exists device", "exists frobnicator name:test_a x:y", "call helper name:test_a",
+     "destroy resource name:test_a", "exists resource role:Primary", "\x00", "exists resource name:test_a future:word"],
+)  # fmt: skip
+def test_lines_and_keys_of_another_version_are_passed_over(line: str) -> None:
+    seen = drbd.parse_events([*NINE.splitlines(), line])["test_a"]
+    assert len(seen.connections) == 2
+
+
+def test_unknown_words_are_kept() -> None:
+    seen = drbd.parse_events(NINE.replace("Connected", "Levitating").splitlines())["test_a"]
+    assert seen.connection is not None
+    assert seen.connection.state == ConnectionState("Levitating")
+
+
+WORDS = st.sampled_from(
+    ["exists", "create", "change", "destroy", "resource", "device", "connection", "peer-device", "name:a", "name:",
+     "role:", "volume:0", "volume:-1", "volume:²", "minor:99999999999999999999", "minor:٣", "size:x",
+     "done:1.2.3", "done:٣.٣", "peer:ipv4:10.0.0.1:7789", "conn-name:b", "connection:", "disk:\u2028", "::", "-"]
+)  # fmt: skip
+
+
+@example(["exists device name:a volume:² minor:٣"])
+@given(st.lists(st.lists(WORDS | st.text(max_size=5), max_size=7).map(" ".join), max_size=6))
+def test_any_lines_are_resources(lines: list[str]) -> None:
+    for name, seen in drbd.parse_events(lines).items():
+        assert seen.name == name
+        assert seen.disk is not None
+
+
+PROC = st.sampled_from(
+    ["version: 8.4.11 (api:1)\n", " 0: cs:", "Connected", " ro:Primary/Secondary", " ds:UpToDate/",
+     " 1: cs:Unconfigured\n",
+     "\tns:0 nr:x ", "sync'ed: ", "12.5%", " finish: 0:00:61", " speed: 1,024 (", "verified: ", "\n", "1.2.3%",
+     "٣%", "²"]
+)  # fmt: skip
+
+
+@example("version: 8\n 0: cs:x\nsync'ed: 1.2.3%")
+@example("version: 8\n 0: cs:x\nsync'ed: .%")
+@example("version: 8\n 0: cs:x\nsync'ed: 1% finish: 0:00:00 speed: , (,)")
+@given(st.lists(PROC | st.text(max_size=6), max_size=15).map("".join))
+def test_any_text_is_a_proc_drbd(text: str) -> None:
+    found = drbd.parse_proc(text)
+    assert isinstance(found.version, str)
+
+
+def test_a_device_that_is_not_configured() -> None:
+    found = drbd.parse_proc("version: 8.4.11 (api:1/proto:86-101)\nsrcversion: X\n\n 1: cs:Unconfigured\n")
+    assert found.devices[1].connection == "Unconfigured"
+    assert found.devices[1].disk is DiskState.UNKNOWN
+
+
+def test_drbd_9_s_proc_drbd_has_a_version_alone() -> None:
+    found = drbd.parse_proc("version: 9.1.17 (api:2/proto:110-122)\nTransports (api:18): tcp (9.1.17)\n")
+    assert (found.version, found.devices) == ("9.1.17", {})
+
+
+# -- metadata ------------------------------------------------------------------------------------------
+
+
+def test_identifiers_of_a_fresh_and_of_a_used_slot() -> None:
+    fresh = drbd.parse_identifiers((DATA / "drbdmeta/fresh.txt").read_text())
+    assert fresh is not None
+    assert fresh.just_created
+    used = drbd.parse_identifiers((DATA / "drbdmeta/used.txt").read_text())
+    assert used is not None
+    assert not used.just_created
+    assert (used.current, used.bitmap) == (0x5F7F17C0C8E5C6D9, 0x6A5B4C3D2E1F0A9B)
+    assert used.history == (0x1122334455667788, 0x8877665544332210)
+    assert used.flags[:4] == ("1", "1", "1", "0")
+
+
+@given(st.text())
+def test_any_text_is_identifiers_or_none(text: str) -> None:
+    assert drbd.parse_identifiers(text) is None
+
+
+def test_argv() -> None:
+    assert drbd.adm("attach", "test_a") == ("drbdadm", "attach", "test_a")
+    assert drbd.adm("primary", "test_a", "--force") == ("drbdadm", "primary", "--force", "test_a")
+    assert drbd.meta(PLACE, 9, "get-gi") == ("drbdmeta", "9", "v08", "/dev/local/drbd_meta", "3", "get-gi")
+    whole = MetadataPlace(PLACE.volume, None)
+    assert drbd.meta(whole, 9, "get-gi")[4] == "flex-external"

@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drbd_offsite.model import LogicalVolume, VolumeGroup, VolumeName
+from drbd_offsite.tools import lvm
+
+DATA = Path(__file__).parents[2] / "data/lvm"
+captured = pytest.mark.skipif(not DATA.is_dir(), reason="nothing has been captured from a lab yet")
+MIB = 2**20
+
+
+def report(name: str) -> tuple[dict[VolumeName, LogicalVolume], dict[str, VolumeGroup]]:
+    return lvm.parse_report((DATA / f"{name}.json").read_text())
+
+
+@captured
+def test_a_group_without_a_volume_is_seen() -> None:
+    volumes, groups = report("clean-backup")
+    assert volumes == {}
+    assert groups["local"].free_bytes == groups["local"].size_bytes > 0
+    assert groups["local"].extent_bytes == 4 * MIB
+
+
+@captured
+def test_a_machine_without_a_group() -> None:
+    assert report("no-group-backup") == ({}, {})
+
+
+@captured
+def test_volumes_in_every_state() -> None:
+    volumes, groups = report("busy-server")
+    mounted = volumes[VolumeName("local", "test_a")]
+    assert mounted.size_bytes == 256 * MIB
+    assert mounted.active
+    assert mounted.open
+    assert mounted.devno is not None
+    assert mounted.tags == {"a", "b"}
+    asleep = volumes[VolumeName("local", "in-active+x")]
+    assert not asleep.active
+    assert not asleep.open
+    assert asleep.devno is None
+    assert set(groups) == {"local", "second-group"}
+
+
+@captured
+def test_volumes_that_drbd_holds_are_open() -> None:
+    volumes, _ = report("replicating-server")
+    assert volumes[VolumeName("local", "test_a")].open
+    assert volumes[VolumeName("local", "drbd_meta")].open
+    assert volumes[VolumeName("local", "drbd_meta")].size_bytes == 128 * MIB
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.sampled_from(["0", "-1", "active"]),
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["report", "vg", "lv", "vg_name", "vg_size", "vg_free", "vg_extent_size", "lv_name", "lv_tags"]
+            ),
+            children,
+            max_size=5,
+        )
+    ),
+    max_leaves=15,
+)
+
+
+@given(JSON.map(json.dumps) | st.text(max_size=30) | JSON.map(lambda value: json.dumps({"report": [value]})))
+def test_any_text_is_a_report_or_a_value_error(text: str) -> None:
+    try:
+        volumes, groups = lvm.parse_report(text)
+    except ValueError:
+        return
+    assert isinstance(volumes, dict)
+    assert isinstance(groups, dict)
+
+
+GROUP = {"vg_name": "x", "vg_size": "1", "vg_free": "1", "vg_extent_size": "1"}
+VOLUME = {
+    "lv_name": "a", "lv_size": "1", "lv_kernel_major": "1", "lv_kernel_minor": "1", "lv_active": "",
+    "lv_device_open": "", "lv_tags": "",
+}  # fmt: skip
+
+
+def test_a_report_in_its_smallest_form() -> None:
+    volumes, groups = lvm.parse_report(json.dumps({"report": [{"vg": [GROUP], "lv": [VOLUME]}]}))
+    assert list(groups) == ["x"]
+    assert [str(volume) for volume in volumes] == ["x/a"]
+
+
+@pytest.mark.parametrize(
+    "report_",
+    [
+        [1],
+        [None],
+        ["x"],
+        [{"vg": 1, "lv": []}],
+        [{"vg": [1], "lv": []}],
+        [{"vg": [{"vg_name": "x"}], "lv": []}],
+        [{"vg": [GROUP | {"vg_size": None}], "lv": []}],
+        [{"vg": [GROUP], "lv": [VOLUME | {"lv_tags": None}]}],
+        [{"vg": [GROUP], "lv": [VOLUME | {"lv_kernel_major": ""}]}],
+    ],
+)
+def test_what_lvm_never_prints_is_a_value_error(report_: object) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        lvm.parse_report(json.dumps({"report": report_}))
+
+
+@given(st.integers(1, 2**60), st.sampled_from([2**n for n in range(10, 30)]))
+def test_lvm_rounds_up_to_whole_extents(size: int, extent: int) -> None:
+    rounded = lvm.rounded(size, extent)
+    assert rounded % extent == 0
+    assert size <= rounded < size + extent
+
+
+def test_argv() -> None:
+    volume = VolumeName("local", "test_a")
+    create = lvm.create(volume, 1234)
+    assert create[0] == "lvcreate"
+    assert "--yes" in create, "nobody is there to answer"
+    assert create[create.index("--size") + 1] == "1234b"
+    assert create[-1] == "local"
+    assert lvm.extend(volume, 99) == ("lvextend", "--size", "99b", "local/test_a")
+    assert {create[0], lvm.extend(volume, 1)[0]} <= lvm.CHANGES
+    assert "--reportformat" in lvm.REPORT
+    assert "b" in lvm.REPORT
