@@ -125,8 +125,8 @@ test: deps
 
 .PHONY: lab
 lab: deps debs
-	@echo "lab: two real machines under QEMU; the image takes 2 minutes once, the tests some 15"
-	@python3 -m pytest -q -p no:cacheprovider -rA --show-capture=no --durations=10 tests/lab
+	@echo "lab: two real machines under QEMU; the image takes 2 minutes once, the tests some 30"
+	@python3 -m pytest -v -p no:cacheprovider --durations=10 tests/lab
 
 .PHONY: check
 check: deps lint debs lint-packages reproducible lab

@@ -1,6 +1,6 @@
 """Catch what the programs of two real machines print; as root, with no other lab running, from the repository:
 
-    /usr/bin/python3 -m tests.data.capture [DIRECTORY]
+    /usr/bin/python3 -m tests.data.capture [DIRECTORY [before_drbd | first_sync | states …]]
 
 It takes about ten minutes. Files are named STATE-MACHINE, as the machine's programs printed them.
 """
@@ -68,8 +68,11 @@ def before_drbd(catcher: Catcher) -> None:
         lab.server.run(line)
     catcher.look("busy")
     catcher.catch(lab.server, "blkid/lab-ext4.txt", *filesystem.identity("/dev/local/test_a"))
+    lab.server.run("pvcreate -q $(losetup --show -f $(truncate -s 64M /root/pv2; echo /root/pv2))")
     lab.backup.run("vgremove -q -y local")
-    catcher.look("no-group")
+    catcher.look("orphan-pv")
+    lab.backup.run("pvremove -q -y /dev/vdb")
+    catcher.look("no-lvm")
 
 
 def first_sync(catcher: Catcher) -> None:
@@ -98,6 +101,7 @@ def states(catcher: Catcher) -> None:
         catcher.look("replicating")
         catcher.drbd("in-use")
         catcher.identifiers("attached", server)
+        product.await_up_to_date(lab)
         server.run("drbdadm verify test_a")
         server.wait_for("the verify runs", "grep -q verified: /proc/drbd", 60)
         catcher.drbd("verify")
@@ -155,8 +159,9 @@ def main() -> None:
     try:
         catcher = Catcher(lab, target)
         for part in (before_drbd, first_sync, states):
-            print(part.__name__, flush=True)
-            part(catcher)
+            if part.__name__ in sys.argv[2:] or not sys.argv[2:]:
+                print(part.__name__, flush=True)
+                part(catcher)
     finally:
         lab.close()
 

@@ -23,7 +23,7 @@ from .machine import Machine
 from .ssh import Ssh
 
 STAGES = {stage.name: stage for stage in (stages.CLEAN, stages.INSTALLED, stages.ENROLLED, stages.REPLICATING)}
-WRITE = "dd if=/dev/urandom of=/mnt/written-while-cut bs=1M count=32 conv=fsync"
+WRITE = "dd if=/dev/urandom of=/mnt/written-while-cut bs=1M count=16 conv=fsync"
 
 
 def state_file() -> Path:

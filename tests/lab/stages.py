@@ -8,7 +8,7 @@ from .machine import Machine
 
 VG = "local"
 VOLUME = "test_a"
-VOLUME_MB = 256
+VOLUME_MB = 96
 
 
 def _build_clean(lab: Lab) -> None:

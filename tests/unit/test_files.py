@@ -74,6 +74,27 @@ def test_a_crash_at_any_step_leaves_the_old_file_or_the_new_one(
     assert path.read_text() == "again\n", "what a crash left behind is in nobody's way"
 
 
+def test_the_text_is_on_disk_before_it_is_in_its_place_and_its_place_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut could leave an empty file under the right name."""
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noting_fsync(descriptor: int) -> None:
+        done.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "text")
+        fsync(descriptor)
+
+    def noting_replace(path: Path, target: Path) -> Path:
+        done.append("place")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(Path, "replace", noting_replace)
+    files.write(tmp_path / "x", "text", 0o600)
+    assert done == ["text", "place", "directory"]
+
+
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     path.write_text("old\n")

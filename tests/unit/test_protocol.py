@@ -80,6 +80,14 @@ def test_a_half_is_a_replica_that_travels() -> None:
     assert protocol.Half.of(replica).replica() == replica
 
 
+@pytest.mark.parametrize("extra", [{"more": 1}, {"verb": "hello"}])
+def test_a_word_more_around_an_answer_is_refused(extra: dict[str, object]) -> None:
+    whole = json.loads(protocol.encode_answer(protocol.Done()))
+    assert protocol.decode_answer(protocol.Done, json.dumps(whole)) == protocol.Done()
+    with pytest.raises(BadRequest):
+        protocol.decode_answer(protocol.Done, json.dumps(whole | extra))
+
+
 @given(REQUESTS, st.data())
 def test_one_word_less_or_one_more_is_refused(request: protocol.Request, data: st.DataObject) -> None:
     whole = message(request)

@@ -51,7 +51,8 @@ def parse_report(text: str) -> tuple[dict[VolumeName, LogicalVolume], dict[str, 
     groups: dict[str, VolumeGroup] = {}
     try:
         for report in json.loads(text)["report"]:
-            for row in report["vg"]:
+            # Physical volumes that are in no group yet come as a report without a "vg".
+            for row in report.get("vg", ()):
                 group = VolumeGroup(
                     row["vg_name"], int(row["vg_size"]), int(row["vg_free"]), int(row["vg_extent_size"])
                 )

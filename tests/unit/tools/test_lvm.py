@@ -26,8 +26,17 @@ def test_a_group_without_a_volume_is_seen() -> None:
 
 
 @captured
-def test_a_machine_without_a_group() -> None:
-    assert report("no-group-backup") == ({}, {})
+def test_a_disk_that_is_in_no_group_yet_hides_nothing() -> None:
+    """``pvcreate`` before ``vgextend``: LVM prints a report of its own for it, without a group."""
+    assert report("orphan-pv-backup") == ({}, {})
+    volumes, groups = report("orphan-pv-server")
+    assert VolumeName("local", "test_a") in volumes
+    assert "local" in groups
+
+
+@captured
+def test_a_machine_without_lvm() -> None:
+    assert report("no-lvm-backup") == ({}, {})
 
 
 @captured
