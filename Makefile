@@ -31,7 +31,7 @@ debs:
 	if [ "$$digest" = "$$(cat $(DEBS)/.built-from 2>/dev/null)" ]; then \
 		echo "debs: nothing has changed since they were built"; exit; \
 	fi; \
-	echo "debs: building the packages, some 15 seconds, and running the unit tests in it, some 45"; \
+	echo "debs: building the packages, some 15 seconds; with the unit tests (unless nocheck) some 60"; \
 	$(call unpack,build/tree/drbd-offsite); \
 	(cd build/tree/drbd-offsite && dpkg-buildpackage -us -uc -b -nc) >build/debs.log 2>&1 || \
 		{ tail -n 100 build/debs.log; exit 1; }; \

@@ -19,6 +19,17 @@ def test_escapes_in_mountinfo_are_undone() -> None:
     assert Mount((0, 39), "/tmp/h3/mnt/two words", "tmpfs", "my tmpfs") in mounts
 
 
+@pytest.mark.parametrize(
+    ("name", "devno", "source"),
+    [("busy-server", (253, 0), "/dev/mapper/local-test_a"), ("replicating-server", (147, 0), "/dev/drbd0")],
+)
+def test_a_mount_of_a_real_machine_is_found_by_its_device_number(
+    name: str, devno: tuple[int, int], source: str
+) -> None:
+    mounts = filesystem.parse_mountinfo((DATA / f"mountinfo/{name}.txt").read_text())
+    assert [m for m in mounts if m.devno == devno] == [Mount(devno, "/mnt", "ext4", source)]
+
+
 def test_optional_fields_of_mountinfo_are_passed_over() -> None:
     # proc(5) has this line as its example; a dash may also be a field before the separator's place
     text = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 propagate_from:2 - ext3 /dev/root rw,errors=continue\n"

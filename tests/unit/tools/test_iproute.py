@@ -27,6 +27,12 @@ def test_addresses_of_interfaces_that_are_up(name: str, expected: dict[str, tupl
     assert ours == expected
 
 
+@pytest.mark.parametrize(("machine", "address"), [("server", "10.89.33.1"), ("backup", "10.89.33.2")])
+@pytest.mark.parametrize("state", ["enrolled", "replicating"])
+def test_the_tunnel_s_address_on_a_real_machine(state: str, machine: str, address: str) -> None:
+    assert address in iproute.parse_addresses((DATA / f"{state}-{machine}.json").read_text())["tun0"]
+
+
 def test_nothing_at_all_is_no_address() -> None:
     assert iproute.parse_addresses("") == {}
     assert iproute.parse_addresses("[{}]") == {}, "iproute2 prints an empty object for what it left out"
