@@ -155,6 +155,12 @@ def root(machine_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 
 
 @pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """test_files.py has what is asked of the disk and in which order."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
 def kernel_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the handler writes to /dev/kmsg."""
     log = root / "kmsg"

@@ -106,15 +106,16 @@ def _unmount(host: Host, task: Task) -> Iterator[Run]:
 
 
 def _serve(host: Host, task: Task, resource: Resource, seen: DrbdResource | None, found: Findings) -> Iterator[Action]:
+    # Also where fstab names it and nothing is mounted now. Before it is promoted: from then on it may be copied, and a
+    # boot that mounted the volume itself would write past DRBD.
+    moved = filesystem.fstab_moved(found.fstab, task.fstab_sources, resource.by_res, systemd.resource_unit(task.name))
+    if moved != found.fstab:
+        yield WriteFile("/etc/fstab", moved, 0o644, "it mounts the DRBD device from now on")
     if seen is None or seen.role is not Role.PRIMARY:
         fresh = seen is None or seen.disk in (DiskState.DISKLESS, DiskState.INCONSISTENT)
         # New metadata knows of no data. On the server, and only while adding, what is on the volume is the data.
         force = ("--force",) if fresh else ()
         yield Run(drbd.adm("primary", task.name, *force), "the server's volume holds the data")
-    # Also where fstab names it and nothing is mounted now: the next boot would bypass the replication.
-    moved = filesystem.fstab_moved(found.fstab, task.fstab_sources, resource.by_res, systemd.resource_unit(task.name))
-    if moved != found.fstab:
-        yield WriteFile("/etc/fstab", moved, 0o644, "it mounts the DRBD device from now on")
     in_fstab = filesystem.fstab_targets(moved, frozenset({resource.by_res}))
     mounted = {mount.target for mount in host.mounts if mount.devno == (DRBD_MAJOR, task.here.minor)}
     for target in task.mounts:

@@ -263,6 +263,14 @@ def test_what_fstab_would_mount_at_the_next_boot_is_moved_even_if_it_is_not_moun
     assert end.mounts == []
 
 
+@pytest.mark.parametrize("scene", ["server, mounted", "server, only in fstab"])
+def test_once_it_can_be_copied_no_boot_mounts_the_volume_past_drbd(scene: str) -> None:
+    """Such writes would be in no bitmap: two copies that differ and say that they do not."""
+    for step, at in killed(scene):
+        if at.synced:
+            assert "LABEL=test_a" not in at.fstab, step
+
+
 def test_without_remount_fstab_is_left_alone() -> None:
     end = server(fstab=FSTAB)
     end.run_to_the_end()
