@@ -203,7 +203,7 @@ def test_a_peer_that_vanishes_in_the_middle_of_add_is_survived(lab: Lab) -> None
 def test_unequal_sizes_end_in_a_copy_that_is_large_enough(lab: Lab) -> None:
     lab.enter(ENROLLED)
     # Extents of 32 MiB there: the copy cannot have the size of 104 MiB, so it has the next larger one.
-    lab.backup.run("vgchange -q -s 32M local")
+    lab.backup.run("vgremove -q -y local && vgcreate -q -s 32M local /dev/vdb")
     lab.server.run("lvextend -q -L 104M local/test_a")
     lab.server.run(f"drbd-offsite add {product.VOLUME}", timeout=300)
     product.await_up_to_date(lab)
