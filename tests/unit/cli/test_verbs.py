@@ -12,7 +12,7 @@ import pytest
 from drbd_offsite import config, journal, protocol
 from drbd_offsite.cli import invite as invite_module
 from drbd_offsite.cli import join as join_module
-from drbd_offsite.errors import ExitCode, PeerUnreachable, Refused
+from drbd_offsite.errors import ExitCode, PeerUnreachable, Refused, ToolFailed
 from drbd_offsite.model import Forbidden
 from drbd_offsite.operations import half
 
@@ -115,6 +115,24 @@ def test_disconnect_holds_and_connect_lifts(command: Command, replicated: World)
     assert command("up", "test_a").code == ExitCode.DONE
     assert not replicated.machine.kernel.connected, "up lifts only what down has set"
     assert command("connect", "test_a").code == ExitCode.DONE
+    assert replicated.machine.kernel.connected
+
+
+def test_a_disconnect_that_took_too_long_and_came_to_pass_is_no_failure(command: Command, replicated: World) -> None:
+    def slow(_: object) -> None:
+        replicated.machine.kernel.connected = False
+        raise ToolFailed("drbdsetup-84 disconnect did not terminate within 5 seconds")
+
+    replicated.machine._adm_disconnect = slow
+    assert command("disconnect", "test_a").code == ExitCode.DONE
+
+
+def test_a_disconnect_that_failed_says_so(command: Command, replicated: World) -> None:
+    def failing(_: object) -> None:
+        raise ToolFailed("drbdsetup-84 disconnect: refused")
+
+    replicated.machine._adm_disconnect = failing
+    assert command("disconnect", "test_a").code == ExitCode.FAILED
     assert replicated.machine.kernel.connected
 
 
