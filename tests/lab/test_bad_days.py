@@ -207,8 +207,8 @@ def test_unequal_sizes_end_in_a_copy_that_is_large_enough(lab: Lab) -> None:
     lab.server.run("lvextend -q -L 104M local/test_a")
     lab.server.run(f"drbd-offsite add {product.VOLUME}", timeout=300)
     product.await_up_to_date(lab)
-    size = "blockdev --getsize64 /dev/drbd0"
-    assert lab.server.run(size).stdout == lab.backup.run(size).stdout == f"{104 * 2**20}\n"
+    sectors = "cat /sys/block/drbd0/size"
+    assert lab.server.run(sectors).stdout == lab.backup.run(sectors).stdout == f"{104 * 2048}\n"
     lab.server.run(f"mount {product.DEVICE} /mnt")
     volume.check(lab.server, "/mnt")
 
@@ -274,7 +274,7 @@ def test_the_peers_key_opens_nothing_else(lab: Lab) -> None:
     lab.server.run(f"! {SSH} -W 127.0.0.1:22")
     # only on the tunnel's address, and never with root's own keys file
     assert lab.server.run("nc -z -w 2 192.0.2.2 7788", check=False).returncode != 0
-    lab.backup.run("test ! -e /root/.ssh/id_ed25519 && ! grep -q drbd-offsite /root/.ssh/authorized_keys")
+    lab.backup.run("test ! -e /root/.ssh/id_ed25519 && ! grep -q peer-service /root/.ssh/authorized_keys")
 
 
 # -- holds ---------------------------------------------------------------------------------------
