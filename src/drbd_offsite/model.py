@@ -392,3 +392,7 @@ class Host:
     """By key."""
     problems: tuple[str, ...] = ()
     """What could not be seen, and why."""
+
+    def has_address(self, address: str) -> bool:
+        """Whether one of the interfaces that are up has it; DRBD can bind no other."""
+        return any(address in addresses for addresses in self.addresses.values())

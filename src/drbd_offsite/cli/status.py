@@ -72,7 +72,7 @@ def _tunnels(site: Site, host: Host) -> list[str]:
     lines = []
     for peer in site.peers.values():
         address = site.address_here(peer)
-        present = any(address in addresses for addresses in host.addresses.values())
+        present = host.has_address(address)
         kind = "line" if peer.tunnel.mode is TunnelMode.NONE else f"tunnel {peer.tunnel.device}"
         if not peer.enrolled:
             lines.append(f"{peer.name} is not enrolled yet (drbd-offsite invite)")
@@ -111,7 +111,7 @@ def as_json(site: Site, host: Host, found: list[Assessment]) -> dict[str, Any]:
                 "device": peer.tunnel.device,
                 "address_here": site.address_here(peer),
                 "address_there": site.address_there(peer),
-                "up": any(site.address_here(peer) in addresses for addresses in host.addresses.values()),
+                "up": host.has_address(site.address_here(peer)),
             }
             for peer in site.peers.values()
         ],

@@ -13,7 +13,7 @@ from ..plan import circle, guards
 from ..plan.actions import Action, Run, describe
 from ..plan.half import Findings, remaining
 from ..plan.half import replicate as request_for
-from ..plan.task import Task, allocate
+from ..plan.task import Task, allocate, metadata_bytes
 from ..render import render
 from ..run import run
 from ..tools import filesystem, lvm, systemd
@@ -176,7 +176,7 @@ def _same_resource(existing: Resource, requester: str, request: protocol.Replica
 def _slot_taken(host: Host, task: Task) -> Refused | None:
     place = task.here.metadata
     volume = host.volumes.get(place.volume)
-    if volume is None or (place.index is not None and volume.size_bytes < (place.index + 1) * 128 * 2**20):
+    if volume is None or (place.index is not None and volume.size_bytes < metadata_bytes(place, task.size_bytes)):
         return None
     return guards.metadata_unowned(place, metadata_found(place, task.here.minor), task.overwrite_metadata)
 

@@ -123,7 +123,7 @@ def _connection(site: Site, host: Host, resource: Resource, seen: DrbdResource) 
         return [_replication(host, seen, device)] if device else []
     lines = []
     address = site.address_here(peer)
-    if not any(address in addresses for addresses in host.addresses.values()):
+    if not host.has_address(address):
         lines.append(f"The tunnel is down: {peer.tunnel.device} has no address {address}.")
     elif state is ConnectionState.STANDALONE:
         lines.append("Not connected, and not trying to (StandAlone).")

@@ -86,7 +86,7 @@ def _connection(site: Site, host: Host, resource: Resource) -> _Stage:
     if connection is not None and connection.state is not ConnectionState.STANDALONE:
         return _Stage(reason=f"{connection.state}: waiting for {peer.name}")
     address = site.address_here(peer)
-    if not any(address in addresses for addresses in host.addresses.values()):
+    if not host.has_address(address):
         # Connecting now would end in StandAlone: the kernel cannot bind an address that is not there.
         present = peer.tunnel.device in host.addresses
         return _Stage(reason=f"{peer.tunnel.device} has no address {address} yet", soon=present)

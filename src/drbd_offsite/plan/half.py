@@ -134,7 +134,7 @@ DRBD_MAJOR = 147
 
 def _connect(site: Site, host: Host, task: Task, seen: DrbdResource | None) -> Iterator[Run]:
     address = site.address_here(site.peers[task.peer])
-    present = any(address in addresses for addresses in host.addresses.values())
+    present = host.has_address(address)
     connection = seen.connection if seen else None
     hold = host.holds.get(task.name)
     if hold and Forbidden.CONNECT in hold.forbids:

@@ -4,8 +4,3 @@ Argv = tuple[str, ...]
 
 MAKE_KEY: Argv = ("wg", "genkey")
 PUBLIC_KEY: Argv = ("wg", "pubkey")
-
-
-def handshakes(device: str) -> Argv:
-    """``PEER<tab>SECONDS`` lines; 0 seconds: never."""
-    return ("wg", "show", device, "latest-handshakes")
