@@ -6,6 +6,7 @@ page and a new file's comments are made from it too.
 
 import functools
 import ipaddress
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from .model import (
     Peer,
     Replica,
     Resource,
+    RestorePoint,
     Site,
     Tunnel,
     TunnelMode,
@@ -162,6 +164,14 @@ def _ipv4(value: object) -> str:
         raise VdtValueError(value) from error
 
 
+def _seconds(value: object) -> float:
+    if value == "forever":
+        return math.inf
+    if not isinstance(value, str) or not re.fullmatch(r"\d{1,6}", value):
+        raise VdtValueError(value)
+    return float(value)
+
+
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL})*\.?"
 _CHECKS: dict[str, Callable[..., object]] = {
@@ -174,6 +184,7 @@ _CHECKS: dict[str, Callable[..., object]] = {
     "fingerprint": _match(r"(?:[0-9A-F]{2}:){31}[0-9A-F]{2}|[A-Za-z0-9+/]{43}="),
     "interface": _match(r"[A-Za-z][A-Za-z0-9_.-]{0,14}"),
     "ipv4": _ipv4,
+    "seconds_or_forever": _seconds,
     "volume": _noun(VolumeName.parse),
     "metadata": _noun(MetadataPlace.parse),
 }
@@ -185,6 +196,7 @@ _WORDS = {
     "fingerprint": "32 hexadecimal pairs with colons, or a WireGuard public key",
     "interface": "the name of a network interface, at most 15 characters",
     "ipv4": "an IPv4 address",
+    "seconds_or_forever": 'a whole number of seconds, or "forever"',
     "volume": "a logical volume as GROUP/NAME",
     "metadata": "a metadata place as GROUP/NAME[SLOT] or GROUP/NAME",
     "string": "a text",
@@ -269,6 +281,11 @@ def _site(document: ConfigObj) -> Site:
         metadata_volume=site["metadata_volume"],
         battery_backed_cache=site["battery_backed_cache"],
         alert_address=site["alert_address"],
+        unprotected_minutes=site["unprotected_minutes"],
+        remind_hours=site["remind_hours"],
+        silence_hours=site["silence_hours"],
+        resync_snapshot=RestorePoint(site["resync_snapshot"]),
+        boot_wait=site["boot_wait"],
         service_port=site["service_port"],
         peers={name: _peer(name, keys) for name, keys in document["peers"].items()},
         resources={name: _resource(name, keys) for name, keys in document["resources"].items()},

@@ -2,11 +2,17 @@
 
 from pathlib import Path
 
-from . import files, journal, peer
+from . import files, host, journal, peer
+from .errors import OffsiteError
 from .model import Site
-from .plan.actions import Action, AskPeer, Note, RemoveFile, Run, WriteFile
-from .protocol import Replicated
+from .observed import Forbidden, Role
+from .plan.actions import Action, AskPeer, Consult, Lift, Note, Promote, RemoveFile, Run, WriteFile
+from .protocol import MachineReport, Replicated, Report
 from .run import run
+from .tools import drbd
+
+WORD_SECONDS = 15.0
+"""For the peer's word on whether it serves a resource; it is asked again."""
 
 
 def execute(action: Action, site: Site) -> Replicated | None:
@@ -22,6 +28,28 @@ def execute(action: Action, site: Site) -> Replicated | None:
             files.remove(Path(action.path))
         case AskPeer():
             return peer.ask(site, site.peers[action.peer], action.request, Replicated)
+        case Consult():
+            _consult(action, site)
+        case Promote():
+            run(drbd.adm("primary", action.resource))
+            host.end_consultation(action.resource)
+        case Lift():
+            journal.lift(action.resource, action.why, set_by=action.set_by)
         case Note(operation=operation):
             journal.begin(operation.verb, operation.resource, {**operation.parameters, action.key: action.value})
     return None
+
+
+def _consult(action: Consult, site: Site) -> None:
+    """Silence, and an answer that makes no sense, are no reason not to serve: only a peer that serves is."""
+    host.consult(action.resource, free=False)
+    try:
+        report = peer.ask(site, site.peers[action.peer], Report(), MachineReport, seconds=WORD_SECONDS)
+    except OffsiteError:
+        return
+    if any(theirs.name == action.resource and theirs.role == Role.PRIMARY for theirs in report.resources):
+        reason = f"{action.peer} has taken over: it is Primary there, so its copy has the newest data"
+        journal.hold(action.resource, reason, frozenset({Forbidden.PROMOTE, Forbidden.CONNECT}), "taken-over")
+        host.end_consultation(action.resource)
+    else:
+        host.consult(action.resource, free=True)

@@ -1,12 +1,12 @@
 """Files that are whole or not there, and locks that end with their process."""
 
 import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import durable
 from .errors import Refused
 
 LOCKS = Path("/run/drbd-offsite")
@@ -22,34 +22,14 @@ def read(path: Path) -> str | None:
 
 def write(path: Path, text: str, mode: int) -> None:
     """Replace a file in one step; after a power cut there is the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    try:
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            os.fchmod(descriptor, mode)
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
+    durable.replace(str(path), text.encode("utf-8", errors="surrogateescape"), mode)
 
 
 def remove(path: Path) -> None:
     """Remove a file for good; one that is not there is no error."""
     path.unlink(missing_ok=True)
     if path.parent.exists():
-        _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        durable.sync_directory(str(path.parent))
 
 
 @contextmanager

@@ -1,63 +1,127 @@
 """One look at this machine, by a constant number of programs however many resources there are."""
 
+import json
 import os
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import files, journal
 from .errors import ToolFailed
-from .model import DrbdResource, Host, MetadataPlace, Progress
+from .model import MetadataPlace, Site, VolumeName
+from .observed import Consultation, DrbdResource, Host, LogicalVolume, VolumeGroup
 from .run import run
-from .tools import drbd, filesystem, iproute, lvm
+from .tools import drbd, filesystem, lvm
 
 PROC_DRBD = Path("/proc/drbd")
 MOUNTINFO = Path("/proc/self/mountinfo")
+DEVICES = Path("/dev")
+CONSULTATIONS = Path("/run/drbd-offsite/consultations")
 
 _T = TypeVar("_T")
 
 
-def observe() -> Host:
-    """Everything that a decision may rest on. What cannot be seen is named in ``problems``."""
-    problems: list[str] = []
-    volumes, groups = _seen(lambda: lvm.parse_report(run(lvm.REPORT).stdout), problems) or ({}, {})
-    addresses = _seen(lambda: iproute.parse_addresses(run(iproute.ADDRESSES).stdout), problems) or {}
-    host = Host(
-        hostname=os.uname().nodename,
-        drbd_version="",
-        volumes=volumes,
-        groups=groups,
-        addresses=addresses,
-        drbd={},
-        progress={},
-        mounts=(),
-        holds={},
-        operations={},
-        problems=tuple(problems),
-    )
-    return look_again(host)
-
-
-def look_again(host: Host) -> Host:
-    """The same look with what changes while a resource is worked on made new: DRBD, mounts, our own notes."""
-    problems: list[str] = []
+def observe(site: Site) -> Host:
+    """Everything that the circle's decisions rest on, by one program. What cannot be seen is named in ``problems``."""
+    blind: list[str] = []
     proc = drbd.parse_proc(files.read(PROC_DRBD) or "")
     seen: dict[str, DrbdResource] = {}
     if proc.version:
-        seen = _seen(lambda: drbd.parse_events(run(drbd.EVENTS).stdout.splitlines()), problems) or {}
-    progress: dict[int, Progress] = {m: d.progress for m, d in proc.devices.items() if d.progress}
-    known = (*host.problems, *(p for p in problems if p not in host.problems))
-    return replace(
-        host,
+        seen = _seen(lambda: drbd.parse_events(run(drbd.EVENTS).stdout.splitlines()), blind) or {}
+    unreadable = (f"{path} cannot be understood; it names an unfinished operation" for path in journal.unreadable())
+    return Host(
+        hostname=os.uname().nodename,
         drbd_version=proc.version,
+        active=frozenset(volume for volume in site.volumes if _device(volume).exists()),
+        addresses=frozenset(filter(_is_here, {site.address_here(peer) for peer in site.peers.values()})),
         drbd=seen,
-        progress=progress,
+        progress={minor: device.progress for minor, device in proc.devices.items() if device.progress},
+        in_flight={minor: device.in_flight for minor, device in proc.devices.items()},
         mounts=filesystem.parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="replace")),
         holds=journal.holds(),
         operations=journal.operations(),
-        problems=known,
+        consulted=_consultations(),
+        problems=(*blind, *unreadable),
+        blind=bool(blind),
     )
+
+
+def survey(site: Site) -> Host:
+    """With every volume and group of this machine, which LVM takes its time to list."""
+    problems: list[str] = []
+    volumes, groups = _seen(lambda: lvm.parse_report(run(lvm.REPORT).stdout), problems) or ({}, {})
+    return _with_storage(observe(site), volumes, groups, problems)
+
+
+def look_again(site: Site, host: Host) -> Host:
+    """A new look that keeps what an earlier one had from LVM."""
+    return _with_storage(observe(site), host.volumes, host.groups, host.problems)
+
+
+def _with_storage(
+    host: Host,
+    volumes: Mapping[VolumeName, LogicalVolume],
+    groups: Mapping[str, VolumeGroup],
+    problems: Sequence[str],
+) -> Host:
+    known = (*host.problems, *(problem for problem in problems if problem not in host.problems))
+    return replace(host, volumes=volumes, groups=groups, problems=known)
+
+
+def _device(volume: VolumeName) -> Path:
+    return DEVICES / volume.group / volume.name
+
+
+def _is_here(address: str) -> bool:
+    """Whether the kernel lets a socket have it: what DRBD will find when it connects."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+ANSWER_SECONDS = 30.0
+"""So long a peer's answer counts."""
+
+
+def consult(resource: str, free: bool) -> None:
+    """Note that a peer is being asked whether it serves a resource, and (``free``) that it has said no."""
+    CONSULTATIONS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = CONSULTATIONS / f"{resource}.json"
+    # The monotonic clock is the same for every process, and no time server sets it.
+    now = time.monotonic()
+    entry = {"begun": _consultation(path).get("begun", now), "free": now if free else None}
+    files.write(path, json.dumps(entry), 0o600)
+
+
+def end_consultation(resource: str) -> None:
+    (CONSULTATIONS / f"{resource}.json").unlink(missing_ok=True)
+
+
+def _consultations() -> dict[str, Consultation]:
+    now = time.monotonic()
+    entries = {path.stem: _consultation(path) for path in CONSULTATIONS.glob("[!.]*.json")}
+    return {
+        name: Consultation(now - entry["begun"], entry["free"] is not None and now - entry["free"] < ANSWER_SECONDS)
+        for name, entry in entries.items()
+        if entry
+    }
+
+
+def _consultation(path: Path) -> dict[str, Any]:
+    try:
+        entry = json.loads(files.read(path) or "{}")
+    except ValueError:
+        return {}
+    match entry:
+        case {"begun": float(), "free": float() | None}:
+            return dict(entry)
+    return {}
 
 
 def _seen(look: Callable[[], _T], problems: list[str]) -> _T | None:

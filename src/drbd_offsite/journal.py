@@ -1,20 +1,23 @@
-"""What has to outlive a power cut: events, holds, and operations under way.
-
-Standard library only and light: the kernel waits while a handler loads this.
-"""
+"""What has to outlive a power cut: events, holds, and operations under way."""
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import files
+from . import durable, files
 from .errors import ConfigError
-from .model import Forbidden, Hold, Operation
+from .observed import Forbidden, Hold, Operation
 
 STATE = Path("/var/lib/drbd-offsite")
+VOLATILE = Path("/run/drbd-offsite")
+"""Where a handler sets its holds when it cannot do so in `STATE`."""
+
+EVENTS = "events.jsonl"
+EVENTS_BYTES = 4 * 2**20
+"""A full file becomes the one before; the one before that is gone."""
+EVENTS_BEFORE = f"{EVENTS}.1"
 
 
 def now() -> str:
@@ -26,89 +29,95 @@ def record(event: str, resource: str, text: str, **details: object) -> None:
     """Append one event to the journal, on disk when this returns."""
     entry = {"at": now(), "event": event, "resource": resource, "text": text, **details}
     _directory()
-    descriptor = os.open(STATE / "events.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    durable.append(str(STATE / EVENTS), json.dumps(entry).encode())
+    if _full():
+        with files.lock("journal", 5.0):
+            if _full():
+                (STATE / EVENTS).replace(STATE / EVENTS_BEFORE)
+
+
+def _full() -> bool:
     try:
-        size = os.fstat(descriptor).st_size
-        # A power cut may have torn the last line: ours must start on one of its own.
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        os.write(descriptor, (b"\n" if torn else b"") + json.dumps(entry).encode() + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return (STATE / EVENTS).stat().st_size > EVENTS_BYTES
+    except FileNotFoundError:  # another process has just moved it away
+        return False
 
 
 def events() -> list[dict[str, Any]]:
     """Every event that can be read, oldest first; torn lines are passed over."""
-    found = []
-    for line in (files.read(STATE / "events.jsonl") or "").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            found.append(entry)
-    return found
+    lines = [line for name in (EVENTS_BEFORE, EVENTS) for line in (files.read(STATE / name) or "").splitlines()]
+    return [entry for entry in map(event, lines) if entry is not None]
+
+
+def event(line: str) -> dict[str, Any] | None:
+    """The event of one line of the journal; None for a line that is none."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+# Holds: a file for each resource and each of those that hold it, so that nobody has to read another's. A "+" is in
+# no resource's name. The handlers write such files too, without this module (handler.py).
 
 
 def hold(resource: str, reason: str, forbids: frozenset[Forbidden], set_by: str) -> None:
-    """Set a hold, beside those that others have set on the resource."""
-    entry = {"reason": reason, "forbids": sorted(forbids), "since": now()}
-    _write("holds", resource, {**_holds_by_setter().get(resource, {}), set_by: entry})
-    record("hold", resource, reason, set_by=set_by)
+    """Set a hold, or say anew why it is there; one that forbids nothing is a remark for a person."""
+    earlier = next((h for h in holds().get(resource, ()) if h.set_by == set_by and h.since), None)
+    if earlier and (earlier.reason, earlier.forbids) == (reason, forbids):
+        return
+    entry = {"reason": reason, "forbids": sorted(forbids), "since": earlier.since if earlier else now()}
+    _write("holds", _hold_name(resource, set_by), entry)
+    record("hold" if forbids else "remark", resource, reason, set_by=set_by)
 
 
 def lift(resource: str, by: str, set_by: str = "") -> None:
-    """Take away the hold that ``set_by`` has set, or all of them; none is no error."""
-    found = _holds_by_setter().get(resource, {})
-    kept = {setter: entry for setter, entry in found.items() if set_by and setter != set_by}
-    if kept == found:
-        return
-    if kept:
-        _write("holds", resource, kept)
-    else:
-        files.remove(STATE / "holds" / f"{resource}.json")
-    record("hold-lifted", resource, f"The hold was lifted by {by}.")
+    """Take away what ``set_by`` has set, or all of it; nothing is no error."""
+    for found in holds().get(resource, ()):
+        if set_by in ("", found.set_by):
+            for place in (STATE, VOLATILE):
+                files.remove(place / "holds" / f"{_hold_name(resource, found.set_by)}.json")
+            record("hold-lifted", resource, f"Lifted by {by}: {found.reason}", set_by=found.set_by)
 
 
-def holds() -> dict[str, Hold]:
-    """Holds by resource, those of several setters as one. One that cannot be read still holds, and says so."""
-    return {
-        name: Hold(
-            name,
-            "; ".join(entry["reason"] for entry in by_setter.values()),
-            frozenset(Forbidden(word) for entry in by_setter.values() for word in entry["forbids"]),
-            min(entry["since"] for entry in by_setter.values()),
-            ", ".join(by_setter),
-        )
-        for name, by_setter in _holds_by_setter().items()
-    }
+def holds() -> dict[str, tuple[Hold, ...]]:
+    """Holds by resource. One that cannot be read holds everything, and says so."""
+    found: dict[tuple[str, str], Hold] = {}
+    for place in (VOLATILE, STATE):
+        for name, entry in _entries(place / "holds"):
+            resource, _, set_by = name.partition("+")
+            found[resource, set_by] = _hold(resource, set_by, entry)
+    by_resource: dict[str, tuple[Hold, ...]] = {}
+    for held in sorted(found.values(), key=lambda h: h.since):
+        by_resource[held.resource] = (*by_resource.get(held.resource, ()), held)
+    return by_resource
 
 
-def _holds_by_setter() -> dict[str, dict[str, dict[str, Any]]]:
-    unknown = {"reason": "the file of a hold cannot be read", "forbids": sorted(Forbidden), "since": ""}
-    return {name: entry if _is_hold(entry) else {"?": unknown} for name, entry in _entries("holds").items()}
+def _hold_name(resource: str, set_by: str) -> str:
+    """Of its file; one that names nobody is not ours, and holds all the same."""
+    return f"{resource}+{set_by}" if set_by else resource
 
 
-_FORBIDDEN = frozenset(str(word) for word in Forbidden)
+def _hold(resource: str, set_by: str, entry: object) -> Hold:
+    match entry:
+        case {"reason": str(reason), "since": str(since), "forbids": list(words)} if _forbidden(words):
+            return Hold(resource, reason, frozenset(map(Forbidden, words)), since, set_by)
+    return Hold(resource, "the file of a hold cannot be read", frozenset(Forbidden), "", set_by)
 
 
-def _is_hold(entry: object) -> bool:
-    return (
-        isinstance(entry, dict)
-        and bool(entry)
-        and all(
-            isinstance(held, dict)
-            and isinstance(held.get("reason"), str)
-            and isinstance(held.get("since"), str)
-            and isinstance(held.get("forbids"), list)
-            and all(word in list(Forbidden) for word in held["forbids"])
-            for held in entry.values()
-        )
-    )
+def _forbidden(words: list[object]) -> bool:
+    return all(word in list(Forbidden) for word in words)
 
 
 def begin(verb: str, resource: str, parameters: Mapping[str, object]) -> Operation:
-    """Put on disk what is about to be done, or what is now known of it."""
+    """Put on disk what is about to be done, or what is now known of it.
+
+    Raises ConfigError where an earlier note of it cannot be understood.
+    """
+    path = STATE / "operations" / f"{verb}-{resource}.json"
+    if str(path) in unreadable():
+        raise ConfigError(f"{path} cannot be understood.", "Look at it; it names an unfinished operation.")
     earlier = operations().get(f"{verb}-{resource}")
     operation = Operation(verb, resource, earlier.since if earlier else now(), dict(parameters))
     entry = {"verb": verb, "resource": resource, "since": operation.since, "parameters": operation.parameters}
@@ -124,29 +133,56 @@ def end(operation: Operation) -> None:
 
 
 def operations() -> dict[str, Operation]:
-    """Operations under way by key. Raises ConfigError for a file that cannot be understood."""
-    found = {}
-    for name, entry in _entries("operations").items():
-        try:
-            found[name] = Operation(entry["verb"], entry["resource"], entry["since"], entry["parameters"])
-        except (KeyError, TypeError):
-            path = STATE / "operations" / f"{name}.json"
-            raise ConfigError(
-                f"{path} cannot be understood.", "Look at it; it names an unfinished operation."
-            ) from None
-    return found
+    """Operations under way by key; those of `unreadable` are not in it."""
+    found = {name: _operation(entry) for name, entry in _entries(STATE / "operations")}
+    return {name: operation for name, operation in found.items() if operation is not None}
 
 
-def _entries(kind: str) -> dict[str, Any]:
-    found = {}
-    for path in sorted((STATE / kind).glob("[!.]*.json")):
+def unreadable() -> list[str]:
+    """The files of operations that cannot be understood."""
+    return [
+        str(STATE / "operations" / f"{name}.json")
+        for name, entry in _entries(STATE / "operations")
+        if _operation(entry) is None
+    ]
+
+
+def _operation(entry: object) -> Operation | None:
+    match entry:
+        case {"verb": str(verb), "resource": str(resource), "since": str(since), "parameters": dict(parameters)}:
+            return Operation(verb, resource, since, parameters)
+    return None
+
+
+def remember(kind: str, name: str, what: Mapping[str, object]) -> None:
+    """Keep something small that later runs want to know and can do without."""
+    _write(kind, name, what)
+
+
+def remembered(kind: str) -> dict[str, dict[str, Any]]:
+    """What `remember` has kept, by name; what cannot be read is not in it."""
+    return {name: entry for name, entry in _entries(STATE / kind) if isinstance(entry, dict)}
+
+
+def forget(kind: str, name: str) -> None:
+    files.remove(STATE / kind / f"{name}.json")
+
+
+def _entries(directory: Path) -> Iterator[tuple[str, object]]:
+    for path in sorted(directory.glob("[!.]*.json")):
         try:
-            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            yield path.stem, _entry(path)
         except FileNotFoundError:
             continue
-        except (OSError, ValueError):
-            found[path.stem] = {}
-    return found
+
+
+def _entry(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError):
+        return None
 
 
 def _write(kind: str, name: str, entry: Mapping[str, object]) -> None:

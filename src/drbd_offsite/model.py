@@ -1,10 +1,9 @@
-"""The nouns: what a site is configured to be, and what a host was seen to be."""
+"""The nouns: what a site is configured to be."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
 
 RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 """It goes into file names, unit names (which have no "+") and the kernel's handler command lines."""
@@ -17,77 +16,6 @@ MAX_INDEXED_BYTES = (METADATA_SLOT_BYTES - 36 * 2**10) * 8 * 4096
 holds 36 KiB beside the bitmap (drbd_int.h, DRBD_MAX_SECTORS_BM). The kernel cuts a larger one off silently."""
 
 
-class KernelWord(StrEnum):
-    """A word the kernel prints. One we do not know is kept as it is and equals none of ours."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self:
-        word = str.__new__(cls, str(value))
-        word._name_ = "UNRECOGNISED"
-        word._value_ = str(value)
-        return word
-
-
-class Role(KernelWord):
-    PRIMARY = "Primary"
-    SECONDARY = "Secondary"
-    UNKNOWN = "Unknown"
-
-
-class DiskState(KernelWord):
-    DISKLESS = "Diskless"
-    ATTACHING = "Attaching"
-    DETACHING = "Detaching"
-    FAILED = "Failed"
-    NEGOTIATING = "Negotiating"
-    INCONSISTENT = "Inconsistent"
-    OUTDATED = "Outdated"
-    UNKNOWN = "DUnknown"
-    CONSISTENT = "Consistent"
-    UP_TO_DATE = "UpToDate"
-
-
-class ConnectionState(KernelWord):
-    STANDALONE = "StandAlone"
-    DISCONNECTING = "Disconnecting"
-    UNCONNECTED = "Unconnected"
-    TIMEOUT = "Timeout"
-    BROKEN_PIPE = "BrokenPipe"
-    NETWORK_FAILURE = "NetworkFailure"
-    PROTOCOL_ERROR = "ProtocolError"
-    TEAR_DOWN = "TearDown"
-    CONNECTING = "Connecting"
-    CONNECTED = "Connected"
-
-
-class ReplicationState(KernelWord):
-    OFF = "Off"
-    ESTABLISHED = "Established"
-    STARTING_SYNC_SOURCE = "StartingSyncS"
-    STARTING_SYNC_TARGET = "StartingSyncT"
-    BITMAP_SOURCE = "WFBitMapS"
-    BITMAP_TARGET = "WFBitMapT"
-    WAITING_FOR_SYNC_UUID = "WFSyncUUID"
-    SYNC_SOURCE = "SyncSource"
-    SYNC_TARGET = "SyncTarget"
-    PAUSED_SYNC_SOURCE = "PausedSyncS"
-    PAUSED_SYNC_TARGET = "PausedSyncT"
-    VERIFY_SOURCE = "VerifyS"
-    VERIFY_TARGET = "VerifyT"
-    AHEAD = "Ahead"
-    BEHIND = "Behind"
-
-    @property
-    def resyncing(self) -> bool:
-        """Blocks are on their way, or queued behind another resource's resync."""
-        return self in (
-            ReplicationState.SYNC_SOURCE,
-            ReplicationState.SYNC_TARGET,
-            ReplicationState.PAUSED_SYNC_SOURCE,
-            ReplicationState.PAUSED_SYNC_TARGET,
-        )
-
-
 class Flavour(StrEnum):
     SERVER = "server"
     BACKUP = "backup"
@@ -97,19 +25,19 @@ class Flavour(StrEnum):
         return Flavour.BACKUP if self is Flavour.SERVER else Flavour.SERVER
 
 
-class Forbidden(StrEnum):
-    """What a hold may keep everything automatic from doing."""
-
-    ATTACH = "attach"
-    PROMOTE = "promote"
-    CONNECT = "connect"
-
-
 class TunnelMode(StrEnum):
     OPENVPN = "openvpn"
     STATIC_KEY = "static-key"
     WIREGUARD = "wireguard"
     NONE = "none"
+
+
+class RestorePoint(StrEnum):
+    """Whether a resync may overwrite the copy here without a snapshot of it."""
+
+    REQUIRE = "require"
+    PREFER = "prefer"
+    NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -134,7 +62,7 @@ class VolumeName:
             text = "/".join(part.replace("--", "-") for part in parts)
         match = cls.PATTERN.match(text.removeprefix("/dev/"))
         if match is None:
-            raise ValueError(f"{text!r} is not a logical volume (expected GROUP/NAME)")
+            raise ValueError(f"{text[:200]!r} is not a logical volume (expected GROUP/NAME)")
         return cls(match[1], match[2])
 
     @property
@@ -234,6 +162,12 @@ class Site:
     metadata_volume: str
     battery_backed_cache: bool
     alert_address: str
+    unprotected_minutes: int
+    remind_hours: int
+    silence_hours: int
+    resync_snapshot: RestorePoint
+    boot_wait: float
+    """Seconds; infinite for ever."""
     service_port: int
     peers: Mapping[str, Peer]
     resources: Mapping[str, Resource]
@@ -248,151 +182,12 @@ class Site:
         return peer.tunnel.address_of(self.flavour.other)
 
     @property
+    def volumes(self) -> frozenset[VolumeName]:
+        """Every volume here that a resource needs."""
+        halves = [resource.here for resource in self.resources.values()]
+        return frozenset(volume for half in halves for volume in (half.volume, half.metadata.volume))
+
+    @property
     def metadata_pool(self) -> VolumeName:
         """The volume whose slots hold the metadata of all but the largest resources."""
         return VolumeName(self.volume_group, self.metadata_volume)
-
-
-# What was seen. Every sequence is in the order of the tool that printed it.
-
-
-@dataclass(frozen=True, slots=True)
-class DrbdVolume:
-    number: int
-    minor: int
-    disk: DiskState
-    size_bytes: int = 0
-    """0 where it was not printed (no statistics, or nothing attached)."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerDevice:
-    """What this machine knows of the peer's copy of one volume."""
-
-    volume: int
-    replication: ReplicationState
-    disk: DiskState
-    out_of_sync_bytes: int = 0
-    resync_suspended: bool = False
-    done_percent: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DrbdConnection:
-    peer: str
-    """The peer's host name, or its address where the kernel knows no name."""
-    state: ConnectionState
-    role: Role
-    devices: tuple[PeerDevice, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DrbdResource:
-    name: str
-    role: Role
-    suspended: bool = False
-    volumes: tuple[DrbdVolume, ...] = ()
-    connections: tuple[DrbdConnection, ...] = ()
-
-    @property
-    def disk(self) -> DiskState:
-        """Of volume 0, the only one that our resources have."""
-        return next((v.disk for v in self.volumes if v.number == 0), DiskState.DISKLESS)
-
-    @property
-    def connection(self) -> DrbdConnection | None:
-        return self.connections[0] if self.connections else None
-
-    @property
-    def peer_device(self) -> PeerDevice | None:
-        connection = self.connection
-        return connection.devices[0] if connection and connection.devices else None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Speed and estimate of a running resync, which only DRBD 8.4's /proc/drbd prints."""
-
-    done_percent: float
-    speed_bytes: int | None
-    """Bytes a second."""
-    finish_seconds: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class LogicalVolume:
-    name: VolumeName
-    size_bytes: int
-    active: bool
-    open: bool
-    devno: tuple[int, int] | None
-    """Major and minor of the active device."""
-    tags: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeGroup:
-    name: str
-    size_bytes: int
-    free_bytes: int
-    extent_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    devno: tuple[int, int]
-    target: str
-    fstype: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A reason on disk why nothing automatic may attach, promote or connect a resource."""
-
-    resource: str
-    reason: str
-    forbids: frozenset[Forbidden]
-    since: str
-    """ISO 8601, UTC; of the first, where several have set one."""
-    set_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """A multi-step operation that was begun and has not ended."""
-
-    verb: str
-    resource: str
-    since: str
-    parameters: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        return f"{self.verb}-{self.resource}"
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """One look at this machine. A decision is taken on one look and never on two."""
-
-    hostname: str
-    drbd_version: str
-    """Of the loaded kernel module; empty where none is loaded."""
-    volumes: Mapping[VolumeName, LogicalVolume]
-    groups: Mapping[str, VolumeGroup]
-    addresses: Mapping[str, tuple[str, ...]]
-    """Addresses by interface; an interface that is down is not in it."""
-    drbd: Mapping[str, DrbdResource]
-    progress: Mapping[int, Progress]
-    """By minor."""
-    mounts: tuple[Mount, ...]
-    holds: Mapping[str, Hold]
-    operations: Mapping[str, Operation]
-    """By key."""
-    problems: tuple[str, ...] = ()
-    """What could not be seen, and why."""
-
-    def has_address(self, address: str) -> bool:
-        """Whether one of the interfaces that are up has it; DRBD can bind no other."""
-        return any(address in addresses for addresses in self.addresses.values())

@@ -20,8 +20,15 @@ _SSH_FAILED = 255
 _A = TypeVar("_A", bound=protocol.Answer)
 
 
-def ask(site: Site, peer: Peer, request: protocol.Request, answer: type[_A], key: str = "ssh") -> _A:
-    """The peer's answer, of the kind that belongs to the request.
+def ask(
+    site: Site,
+    peer: Peer,
+    request: protocol.Request,
+    answer: type[_A],
+    key: str = "ssh",
+    seconds: float = ANSWER_SECONDS,
+) -> _A:
+    """The peer's answer, of the kind that belongs to the request, within ``seconds``.
 
     Raises PeerUnreachable, the peer's own error, or BadRequest. ``key`` is the file below the peer's
     key directory to authenticate with.
@@ -32,10 +39,10 @@ def ask(site: Site, peer: Peer, request: protocol.Request, answer: type[_A], key
         site.service_port,
         str(directory / key),
         str(directory / "known_hosts"),
-        CONNECT_SECONDS,
+        min(CONNECT_SECONDS, int(seconds)),
     )
     try:
-        done = run(argv, stdin=protocol.encode_request(request), timeout=ANSWER_SECONDS, accept=None)
+        done = run(argv, stdin=protocol.encode_request(request), timeout=seconds, accept=None)
     except ToolFailed as error:
         raise PeerUnreachable(str(error), AGAIN) from error
     if done.returncode == _SSH_FAILED or not done.stdout:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from . import config, journal, protocol
 from .errors import BadRequest, ExitCode, OffsiteError
-from .host import observe
 from .model import Site
+from .operations.report import report
 from .reconcile import reconcile
 
 
@@ -36,7 +36,7 @@ def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -
         raise BadRequest("An invitation's key may enrol and nothing else, and no other key may.")
     match request:
         case protocol.Report():
-            return _report(site)
+            return report(site, peer)
         case protocol.Connect(name=name):
             return _connect(site, peer, name)
         case protocol.Replicate():
@@ -49,11 +49,6 @@ def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -
             if isinstance(request, protocol.Hello):
                 return enrol.hello(site, peer)
             return enrol.enrol(site, peer, request, datetime.now(UTC))
-
-
-def _report(site: Site) -> protocol.MachineReport:
-    host = observe()
-    return protocol.MachineReport(host.hostname, host.drbd_version, sorted(site.resources))
 
 
 def _connect(site: Site, peer: str, name: str) -> protocol.Done:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import BadRequest, ExitCode, Held, OffsiteError, PeerUnreachable, Refused
 from .model import RESOURCE_NAME, MetadataPlace, Replica, VolumeName
@@ -43,10 +43,6 @@ def _text(pattern: re.Pattern[str]) -> Any:
 
 def _nested() -> Any:
     return dataclasses.field()
-
-
-def _resource_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) and RESOURCE_NAME.match(name) for name in value)
 
 
 def _whole(low: int, high: int) -> Any:
@@ -141,10 +137,24 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceReport:
+    """One of the asking peer's resources as it is seen on the answering machine."""
+
+    name: str = _text(RESOURCE_NAME)
+    role: str = _text(_WORD)
+    disk: str = _text(_WORD)
+    connection: str = _text(_WORD)
+    changed_bytes: int = _whole(0, _MAX_VOLUME)
+    """Known to differ from the other copy; while not connected: written here since."""
+    disconnected_since: str = _text(_WORD)
+    """ISO 8601, UTC; empty while connected, and where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class MachineReport:
     hostname: str = _text(HOSTNAME)
     drbd_version: str = _text(_WORD)
-    resources: list[str] = _checked(_resource_names)
+    resources: list[ResourceReport] = _nested()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +252,11 @@ def _decode(kind: type[_A], fields: Mapping[str, Any], where: str) -> _A:
     for field in expected:
         value, hint = fields[field.name], hints[field.name]
         nested = next((t for t in (hint, *get_args(hint)) if dataclasses.is_dataclass(t)), None)
-        if nested is not None:
+        if get_origin(hint) is list:
+            if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+                raise BadRequest(f"{where}: {field.name} is not a list of objects.")
+            value = [_decode(nested, item, f"{where}.{field.name}") for item in value]  # type: ignore[arg-type]
+        elif nested is not None:
             if isinstance(value, dict):
                 value = _decode(nested, value, f"{where}.{field.name}")  # type: ignore[arg-type]
             elif value is not None or type(None) not in get_args(hint):

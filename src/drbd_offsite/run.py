@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import ToolFailed
 
@@ -43,7 +44,6 @@ def run(
     """
     if verbose:
         sys.stderr.write(f"+ {' '.join(argv)}\n")
-    environment = os.environ | {"LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     try:
         process = subprocess.Popen(
             list(argv),
@@ -52,7 +52,7 @@ def run(
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env=environment,
+            env=_environment(),
         )
     except OSError as error:
         raise ToolFailed(f"{argv[0]} could not be started: {error.strerror}.") from error
@@ -71,11 +71,52 @@ def run(
     return done
 
 
+class Stream:
+    """A program that goes on printing lines until it is closed."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        """Raises ToolFailed where it cannot be started."""
+        try:
+            self._process = subprocess.Popen(
+                list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=_environment()
+            )
+        except OSError as error:
+            raise ToolFailed(f"{argv[0]} could not be started: {error.strerror}.") from error
+        stdout = self._process.stdout
+        self._descriptor = stdout.fileno() if stdout else -1
+        os.set_blocking(self._descriptor, False)
+        self._rest = b""
+        self.ended = False
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def lines(self) -> list[str]:
+        """The whole lines that have come since the last call; at its end ``ended`` is set."""
+        while not self.ended:
+            try:
+                data = os.read(self.fileno(), 65536)
+            except BlockingIOError:
+                break
+            self.ended = not data
+            self._rest += data
+        *whole, self._rest = self._rest.split(b"\n")
+        return [line.decode(errors="replace") for line in whole]
+
+    def close(self) -> None:
+        with self._process:
+            _end(self._process)
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
 def _name(argv: Sequence[str]) -> str:
     return " ".join(argv[:3])
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
+def _end(process: "subprocess.Popen[Any]") -> None:
     process.terminate()
     try:
         process.wait(TERMINATE_SECONDS)

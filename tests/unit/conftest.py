@@ -1,20 +1,19 @@
 """No test starts a program or touches a file of this machine unless it says so."""
 
-import io
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, Self
 
 import hypothesis
 import pytest
 
-from drbd_offsite import config, execute, files, handler, host, journal, keys, peer, run
-from drbd_offsite.operations import apply, half
+from drbd_offsite import alert, config, execute, files, handler, host, journal, keys, peer, run
+from drbd_offsite.operations import alerting, apply, half, restore_point
 
 # A build's PATH may lack the directories of root's programs, where drbdadm and openvpn are.
 os.environ["PATH"] = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
@@ -41,6 +40,8 @@ class Programs:
     def __init__(self) -> None:
         self.ran: list[tuple[str, ...]] = []
         self.inputs: list[str] = []
+        self.addresses: set[str] = set()
+        """What the kernel lets a socket have."""
         self._answers: dict[tuple[str, ...], list[Answer | Callable[[str], Answer]]] = {}
         self.machine: Callable[[tuple[str, ...], str], Answer | None] = lambda argv, stdin: None  # noqa: ARG005
 
@@ -101,6 +102,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
     fake = Programs()
     stand_in = SimpleNamespace(Popen=fake.popen, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr(run, "subprocess", stand_in)
+    monkeypatch.setattr(host, "_is_here", fake.addresses.__contains__)
     return fake
 
 
@@ -120,12 +122,23 @@ PATHS = (
     (config, "PATH"),
     (files, "LOCKS"),
     (journal, "STATE"),
+    (journal, "VOLATILE"),
+    (handler, "STATE"),
+    (handler, "VOLATILE"),
+    (handler, "DOORBELL"),
     (keys, "ROOT"),
     (peer, "KEYS"),
     (host, "PROC_DRBD"),
     (host, "MOUNTINFO"),
+    (host, "DEVICES"),
+    (host, "CONSULTATIONS"),
+    (restore_point, "PROC_DRBD"),
     (half, "FSTAB"),
     (apply, "RUNNING_SYSTEMD"),
+    (alert, "SETTINGS"),
+    (alert, "SENDMAIL"),
+    (alert, "APPRISE"),
+    (alerting, "BOOT_ID"),
 )
 
 
@@ -137,7 +150,8 @@ def root(machine_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         return machine_directory / str(path).removeprefix(str(machine_directory)).lstrip("/")
 
     for module, name in PATHS:
-        monkeypatch.setattr(module, name, rerooted(getattr(module, name)))
+        path = getattr(module, name)
+        monkeypatch.setattr(module, name, type(path)(rerooted(path)))
     monkeypatch.setattr(config.load, "__defaults__", (config.PATH,))
     # Rendered files have absolute paths in the plan; they are written here.
     monkeypatch.setattr(execute, "Path", rerooted)
@@ -154,6 +168,13 @@ def root(machine_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+class Shadow:
+    """A module in which some names are others, for one of its users alone."""
+
+    def __init__(self, module: ModuleType, **names: object) -> None:
+        self.__dict__.update(vars(module) | names)
+
+
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """test_files.py has what is asked of the disk and in which order."""
@@ -164,11 +185,14 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def kernel_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the handler writes to /dev/kmsg."""
     log = root / "kmsg"
+    really_open = os.open
 
-    def stand_in(path: str, *arguments: Any, **options: Any) -> io.TextIOBase:
-        return Path(log if path == "/dev/kmsg" else path).open(*arguments, **options)
+    def stand_in(path: str, flags: int, *arguments: Any, **options: Any) -> int:
+        if path == "/dev/kmsg":
+            return really_open(log, flags | os.O_CREAT | os.O_APPEND, 0o600)
+        return really_open(path, flags, *arguments, **options)
 
-    monkeypatch.setattr(handler, "open", stand_in, raising=False)
+    monkeypatch.setattr(handler, "os", Shadow(os, open=stand_in))
     return log
 
 

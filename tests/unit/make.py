@@ -5,30 +5,33 @@ from dataclasses import replace
 from typing import Any
 
 from drbd_offsite.model import (
+    Flavour,
+    MetadataPlace,
+    Peer,
+    Replica,
+    Resource,
+    RestorePoint,
+    Site,
+    Tunnel,
+    TunnelMode,
+    VolumeName,
+)
+from drbd_offsite.observed import (
     ConnectionState,
     DiskState,
     DrbdConnection,
     DrbdResource,
     DrbdVolume,
-    Flavour,
     Forbidden,
     Hold,
     Host,
     LogicalVolume,
-    MetadataPlace,
     Mount,
     Operation,
-    Peer,
     PeerDevice,
-    Replica,
     ReplicationState,
-    Resource,
     Role,
-    Site,
-    Tunnel,
-    TunnelMode,
     VolumeGroup,
-    VolumeName,
 )
 
 MIB = 2**20
@@ -89,7 +92,22 @@ def site(
     other = peer(flavour, tunnel)
     if not isinstance(resources, Mapping):
         resources = {name: resource(name, number, other.name) for number, name in enumerate(resources)}
-    return replace(Site(flavour, "local", "drbd_meta", False, "root", 7788, {other.name: other}, resources), **changes)
+    usual = Site(
+        flavour=flavour,
+        volume_group="local",
+        metadata_volume="drbd_meta",
+        battery_backed_cache=False,
+        alert_address="root",
+        unprotected_minutes=15,
+        remind_hours=24,
+        silence_hours=12,
+        resync_snapshot=RestorePoint.PREFER,
+        boot_wait=20.0,
+        service_port=7788,
+        peers={other.name: other},
+        resources=resources,
+    )
+    return replace(usual, **changes)
 
 
 def volume(name: str = "test_a", size: int = GIB, minor: int = 0, **changes: Any) -> LogicalVolume:
@@ -108,14 +126,16 @@ def host(
     usual = Host(
         hostname=flavour,
         drbd_version="8.4.11",
-        volumes={v.name: v for v in there},
-        groups={"local": VolumeGroup("local", 100 * GIB, 50 * GIB, 4 * MIB)},
-        addresses={"lo": ("127.0.0.1",), **({"tun0": (TUNNEL.address_of(flavour),)} if tunnel else {})},
+        active=frozenset(v.name for v in there if v.active),
+        addresses=frozenset({TUNNEL.address_of(flavour)} if tunnel else ()),
         drbd={seen.name: seen for seen in drbd},
         progress={},
+        in_flight={},
         mounts=(),
         holds={},
         operations={},
+        volumes={v.name: v for v in there},
+        groups={"local": VolumeGroup("local", 100 * GIB, 50 * GIB, 4 * MIB)},
     )
     return replace(usual, **changes)
 
@@ -141,8 +161,11 @@ def well(flavour: Flavour) -> DrbdResource:
     return seen(role=Role.PRIMARY if flavour is Flavour.SERVER else Role.SECONDARY)
 
 
-def hold(*forbids: Forbidden, name: str = "test_a") -> Mapping[str, Hold]:
-    return {name: Hold(name, "somebody said so", frozenset(forbids), "2026-01-01T00:00:00+00:00", "test")}
+def hold(
+    *forbids: Forbidden, name: str = "test_a", set_by: str = "test", reason: str = "somebody said so"
+) -> Mapping[str, tuple[Hold, ...]]:
+    """One that forbids nothing is a remark."""
+    return {name: (Hold(name, reason, frozenset(forbids), "2026-01-01T00:00:00+00:00", set_by),)}
 
 
 def operation(verb: str, parameters: Mapping[str, object], name: str = "test_a") -> Operation:

@@ -18,12 +18,16 @@ VERBS = {
     "down": "take resources down; their data stays where it is",
     "connect": "connect, and lift the hold that disconnect has set",
     "disconnect": "stop replicating until connect",
+    "hold": "leave resources to a person who works on them by hand, until up",
+    "verify": "on the server: compare the two copies while they are in use",
     "plan": "what the circle would do now, and why; changes nothing",
     "events": "what happened, newest last",
     "render": "write what follows from the configuration",
     "doctor": "check everything that must hold",
+    "test-alert": "send a test to everybody who gets the alerts",
     "configure": "write the package's answers (from standard input) to the configuration",
     "watch": "react to volumes and tunnels that appear; run by systemd",
+    "deliver": "hand out the alerts that wait; run by systemd",
     "peer-service": "answer one request of the peer; run by sshd",
 }
 """In the order of ``--help``. A module's name is its verb's, with "_" for "-"."""

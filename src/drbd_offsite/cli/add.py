@@ -31,8 +31,9 @@ def run(options: argparse.Namespace) -> int:
         volume = VolumeName.parse(options.volume)
     except ValueError as error:
         raise UsageError(f"{error}.") from error
+    site = config.load()
     name = add(
-        config.load(),
+        site,
         volume,
         name=options.name,
         peer_name=options.peer,
@@ -43,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.dry_run:
         return ExitCode.DONE
-    resource = config.load().resources[name]
+    site = config.load()
+    resource = site.resources[name]
     tell(f"{name} is served as {resource.by_res}. Use that device from now on, and never {volume.path}.")
-    return ExitCode.DONE if options.no_wait else await_sync(name)
+    return ExitCode.DONE if options.no_wait else await_sync(site, name)

@@ -4,8 +4,9 @@ import argparse
 
 from .. import config, files, journal
 from ..errors import ExitCode, ToolFailed
-from ..host import look_again, observe
-from ..model import ConnectionState, Forbidden, Host
+from ..host import observe
+from ..model import Site
+from ..observed import ConnectionState, Forbidden
 from ..reconcile import LOCK_SECONDS
 from ..run import run as run_program
 from ..tools import drbd
@@ -19,21 +20,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     site = config.load()
-    host = observe()
+    host = observe(site)
     for resource in chosen(site, options.resources):
         with files.lock(f"resource-{resource.name}", LOCK_SECONDS):
             journal.hold(resource.name, options.reason, frozenset({Forbidden.CONNECT}), "disconnect")
             if resource.name in host.drbd:
-                _disconnect(resource.name, host)
+                _disconnect(site, resource.name)
         tell(f"{resource.name}: disconnected until 'drbd-offsite connect {resource.name}'; changes are noted")
     return ExitCode.DONE
 
 
-def _disconnect(name: str, host: Host) -> None:
+def _disconnect(site: Site, name: str) -> None:
     try:
         run_program(drbd.adm("disconnect", name))
     except ToolFailed:
         # drbdadm gives drbdsetup 5 seconds, and a peer that is slow to agree takes longer: what counts is the state.
-        seen = look_again(host).drbd.get(name)
+        seen = observe(site).drbd.get(name)
         if seen and seen.connection and seen.connection.state is not ConnectionState.STANDALONE:
             raise

@@ -7,9 +7,9 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from .. import config, keys
+from .. import alert, config, keys
 from ..errors import ExitCode, ToolFailed
-from ..host import observe
+from ..host import survey
 from ..model import Site
 from ..operations.apply import outdated_files
 from ..plan.examine import Facts, examine, units
@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     site = config.load()
-    findings = list(examine(site, observe(), _facts(site)))
+    findings = list(examine(site, survey(site), _facts(site)))
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     elif not findings:
@@ -56,6 +56,7 @@ def _facts(site: Site) -> Facts:
             if run_program(iproute.ping(site.address_there(peer), seconds=3), accept=None).returncode != 0
         ),
         handler_runs=os.access(HANDLER, os.X_OK),
+        alerts=tuple(alert.troubles(site)),
     )
 
 

@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     site = config.load()
-    host = observe()
+    host = observe(site)
     for resource in chosen(site, options.resources):
         decision = decide(site, host, resource)
         for action in decision.actions:

@@ -2,10 +2,12 @@
 
 import sys
 import time
+from collections.abc import Callable
 
 from ..errors import ExitCode
-from ..host import look_again, observe
-from ..model import DiskState, DrbdResource, Host, Progress
+from ..host import observe
+from ..model import Site
+from ..observed import DiskState, DrbdResource, Host, Progress
 
 SECONDS = 1.0
 LINE_SECONDS = 30.0
@@ -14,14 +16,23 @@ LINE_SECONDS = 30.0
 WIDTH = 30
 
 
-def await_sync(name: str) -> int:
+Describe = Callable[[DrbdResource | None, Progress | None], tuple[str, bool]]
+
+
+def await_sync(site: Site, name: str) -> int:
     """Follow a resource until both copies are up to date; Ctrl-C leaves the sync running."""
+    follow(site, name, describe)
+    return ExitCode.DONE
+
+
+def follow(site: Site, name: str, say: Describe) -> None:
+    """Show what ``say`` makes of a resource, until it says that there is nothing more to wait for."""
     terminal = sys.stderr.isatty()
-    host = observe()
+    host = observe(site)
     last_line = -LINE_SECONDS
     while True:
         seen = host.drbd.get(name)
-        line, finished = describe(seen, _progress(host, seen))
+        line, finished = say(seen, _progress(host, seen))
         if terminal:
             sys.stderr.write(f"\r\x1b[K{name}: {line}")
             sys.stderr.flush()
@@ -31,9 +42,9 @@ def await_sync(name: str) -> int:
         if finished:
             if terminal:
                 print(file=sys.stderr)
-            return ExitCode.DONE
+            return
         time.sleep(SECONDS)
-        host = look_again(host)
+        host = observe(site)
 
 
 def _progress(host: Host, seen: DrbdResource | None) -> Progress | None:
@@ -51,11 +62,12 @@ def describe(seen: DrbdResource | None, progress: Progress | None) -> tuple[str,
         return "both copies are up to date", True
     if device.replication.resyncing:
         percent = progress.done_percent if progress else device.done_percent
-        return _bar(percent, device.out_of_sync_bytes, progress), False
+        return bar(percent, device.out_of_sync_bytes, progress), False
     return f"{seen.connection.state}, {device.replication}; the backup's copy is {device.disk}", False
 
 
-def _bar(percent: float | None, left: int, progress: Progress | None) -> str:
+def bar(percent: float | None, left: int, progress: Progress | None) -> str:
+    """What is done, and how many bytes are left."""
     share = min(max((percent or 0.0) / 100, 0.0), 1.0)
     text = f"[{'=' * int(share * WIDTH):<{WIDTH}}] {share:6.1%}, {left / 2**20:,.0f} MiB left"
     if progress and progress.speed_bytes:

@@ -9,7 +9,8 @@ from typing import Any
 from .. import config
 from ..errors import ExitCode
 from ..host import observe
-from ..model import DiskState, Flavour, Host, Operation, Resource, Role, Site, TunnelMode
+from ..model import Flavour, Resource, Site, TunnelMode
+from ..observed import DiskState, Host, Operation, Role
 from ..plan.assess import Assessment, Level, assess, worth
 from .common import chosen, resources_argument
 
@@ -28,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     while True:
         site = config.load()
-        host = observe()
+        host = observe(site)
         resources = chosen(site, options.resources)
         found = sorted((assess(site, host, r) for r in resources), key=lambda a: (-a.level, a.resource))
         text = json.dumps(as_json(site, host, found), indent=2) if options.json else as_text(site, host, found)
@@ -72,7 +73,7 @@ def _tunnels(site: Site, host: Host) -> list[str]:
     lines = []
     for peer in site.peers.values():
         address = site.address_here(peer)
-        present = host.has_address(address)
+        present = address in host.addresses
         kind = "line" if peer.tunnel.mode is TunnelMode.NONE else f"tunnel {peer.tunnel.device}"
         if not peer.enrolled:
             lines.append(f"{peer.name} is not enrolled yet (drbd-offsite invite)")
@@ -111,7 +112,7 @@ def as_json(site: Site, host: Host, found: list[Assessment]) -> dict[str, Any]:
                 "device": peer.tunnel.device,
                 "address_here": site.address_here(peer),
                 "address_there": site.address_there(peer),
-                "up": host.has_address(site.address_here(peer)),
+                "up": site.address_here(peer) in host.addresses,
             }
             for peer in site.peers.values()
         ],
@@ -123,7 +124,6 @@ def as_json(site: Site, host: Host, found: list[Assessment]) -> dict[str, Any]:
 def _resource_json(site: Site, host: Host, assessment: Assessment) -> dict[str, Any]:
     resource = site.resources[assessment.resource]
     seen = host.drbd.get(resource.name)
-    hold = host.holds.get(resource.name)
     connection, device = (seen.connection, seen.peer_device) if seen else (None, None)
     progress = host.progress.get(resource.here.minor)
     return {
@@ -143,5 +143,8 @@ def _resource_json(site: Site, host: Host, assessment: Assessment) -> dict[str, 
         "done_percent": progress.done_percent if progress else device.done_percent if device else None,
         "speed_bytes": progress.speed_bytes if progress else None,
         "finish_seconds": progress.finish_seconds if progress else None,
-        "hold": {"reason": hold.reason, "since": hold.since, "forbids": sorted(hold.forbids)} if hold else None,
+        "holds": [
+            {"reason": h.reason, "since": h.since, "forbids": sorted(h.forbids), "set_by": h.set_by}
+            for h in host.holds.get(resource.name, ())
+        ],
     }

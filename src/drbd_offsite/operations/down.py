@@ -5,19 +5,9 @@ from collections.abc import Callable
 
 from .. import journal
 from ..errors import Refused, ToolFailed
-from ..host import look_again, observe
-from ..model import (
-    ConnectionState,
-    DiskState,
-    DrbdResource,
-    Flavour,
-    Forbidden,
-    Host,
-    ReplicationState,
-    Resource,
-    Role,
-    Site,
-)
+from ..host import end_consultation, observe
+from ..model import Flavour, Resource, Site
+from ..observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
 from ..plan.half import DRBD_MAJOR
 from ..run import run
 from ..tools import drbd, filesystem
@@ -33,13 +23,14 @@ def down(site: Site, resource: Resource, shutdown: bool, tell: Callable[[str], N
     At ``shutdown`` it is unmounted first, as systemd does with mounts that it knows to need the unit;
     otherwise a hold keeps the resource down.
     """
-    host = observe()
+    host = observe(site)
     if shutdown:
-        host = _unmount(resource, host)
+        host = _unmount(site, resource, host)
     if mounted := _mounted(resource, host):
         raise Refused(f"{resource.name} is mounted at {', '.join(mounted)}.", f"umount {mounted[0]}, then again.")
     if not shutdown:
         journal.hold(resource.name, "it was taken down by hand", frozenset(Forbidden), "down")
+    end_consultation(resource.name)
     seen = host.drbd.get(resource.name)
     if seen is None:
         return
@@ -47,7 +38,7 @@ def down(site: Site, resource: Resource, shutdown: bool, tell: Callable[[str], N
         if seen.role is Role.PRIMARY:
             run(drbd.adm("secondary", resource.name))
         if site.flavour is Flavour.SERVER:
-            _catch_up(resource.name, host, tell)
+            _catch_up(site, resource.name, tell)
         # drbd_receiver.c: the request to disconnect follows the data in its stream, and is answered after it.
         run(drbd.adm("down", resource.name))
     except ToolFailed as error:
@@ -61,7 +52,7 @@ def _mounted(resource: Resource, host: Host) -> list[str]:
     return [mount.target for mount in host.mounts if mount.devno == (DRBD_MAJOR, resource.here.minor)]
 
 
-def _unmount(resource: Resource, host: Host) -> Host:
+def _unmount(site: Site, resource: Resource, host: Host) -> Host:
     """Unmount it wherever it is mounted; what still uses it is given a moment to end."""
     until = time.monotonic() + UNMOUNT_SECONDS
     while mounted := _mounted(resource, host):
@@ -69,14 +60,14 @@ def _unmount(resource: Resource, host: Host) -> Host:
         if busy and time.monotonic() >= until:
             break
         time.sleep(0.5 if busy else 0.0)
-        host = look_again(host)
+        host = observe(site)
     return host
 
 
-def _catch_up(name: str, host: Host, tell: Callable[[str], None]) -> None:
+def _catch_up(site: Site, name: str, tell: Callable[[str], None]) -> None:
     until = time.monotonic() + CATCH_UP_SECONDS
     told = False
-    while _behind((host := look_again(host)).drbd.get(name)):
+    while _behind(observe(site).drbd.get(name)):
         if time.monotonic() >= until:
             tell(f"{name}: the backup still lacks changes; they are noted, and sent when both are up again")
             return

@@ -258,7 +258,7 @@ def hello(site: Site, name: str) -> protocol.Greeting:
     if opened is not None and opened.used:
         keys.close_invitation(name)
         apply(site)
-    return protocol.Greeting(hostname(), site.flavour, observe().drbd_version)
+    return protocol.Greeting(hostname(), site.flavour, observe(site).drbd_version)
 
 
 def await_tunnel(site: Site, to: Peer, seconds: int, tell: Tell) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from .. import config, files, journal, keys, peer, protocol
 from ..errors import OffsiteError, Refused
 from ..execute import execute
-from ..host import identity, look_again, metadata_found, observe
-from ..model import DiskState, Flavour, Host, Operation, Replica, Resource, Site, VolumeName
+from ..host import identity, look_again, metadata_found, survey
+from ..model import Flavour, Replica, Resource, Site, VolumeName
+from ..observed import DiskState, Host, Operation
 from ..plan import circle, guards
 from ..plan.actions import Action, Run, describe
 from ..plan.half import Findings, remaining
@@ -60,7 +61,7 @@ def add(
                 f"Finish it first: drbd-offsite add {Task.of(operation).here.volume}",
             )
         if dry_run:
-            host, task = observe(), Task.of(operation)
+            host, task = survey(site), Task.of(operation)
             for action in remaining(site, host, operation, _findings(site, host, task)):
                 tell(describe(action))
         else:
@@ -84,7 +85,7 @@ def _peer(site: Site, name: str) -> str:
 
 def _decide_add(site: Site, volume: VolumeName, name: str, to: str, remount: bool, overwrite: bool) -> Task:
     """Everything that can be refused is refused here, with nothing changed on either machine but a loaded module."""
-    host = host_with_drbd()
+    host = host_with_drbd(site)
     guards.enforce(guards.adoptable(site, host, volume, name))
     found = host.volumes[volume]
     mounted = [mount.target for mount in host.mounts if mount.devno == found.devno]
@@ -122,24 +123,24 @@ def replicate(site: Site, requester: str, request: protocol.Replicate) -> protoc
             guards.enforce(_same_request(task, requester, request))
         elif existing is not None:
             guards.enforce(_same_resource(existing, requester, request))
-            return _made(existing.here)
+            return _made(site, existing.here)
         else:
             task = _decide_replicate(site, requester, request)
         if request.only_check:
             return protocol.Replicated(protocol.Half.of(task.here), task.size_bytes)
         drive(site, operation or journal.begin("replicate", request.name, task.parameters()), silent)
-        return _made(task.here)
+        return _made(site, task.here)
 
 
-def _made(here: Replica) -> protocol.Replicated:
-    volume = observe().volumes.get(here.volume)
+def _made(site: Site, here: Replica) -> protocol.Replicated:
+    volume = survey(site).volumes.get(here.volume)
     if volume is None:
         raise Refused(f"The volume {here.volume} of the copy is not there.", "See 'vgs' and 'lvs' on the backup.")
     return protocol.Replicated(protocol.Half.of(here), volume.size_bytes)
 
 
 def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -> Task:
-    host = host_with_drbd()
+    host = host_with_drbd(site)
     volume = VolumeName(site.volume_group, VolumeName.parse(request.server.volume).name)
     guards.enforce(guards.copy_is_new(host, volume))
     task = Task(
@@ -181,13 +182,13 @@ def _slot_taken(host: Host, task: Task) -> Refused | None:
     return guards.metadata_unowned(place, metadata_found(place, task.here.minor), task.overwrite_metadata)
 
 
-def host_with_drbd() -> Host:
+def host_with_drbd(site: Site) -> Host:
     """A look at this machine with DRBD's module loaded. Raises Refused for no module, or one we do not know."""
-    host = observe()
+    host = survey(site)
     if not host.drbd_version:
         # Its failure shows in the version that is still missing, which the guard explains.
         run(circle.MODPROBE.argv, accept=None)
-        host = look_again(host)
+        host = look_again(site, host)
     guards.enforce(guards.drbd_version(host.drbd_version))
     return host
 
@@ -199,7 +200,7 @@ def drive(site: Site, operation: Operation, tell: Tell) -> None:
     for _ in range(STEPS):
         # LVM's part of the look is the slow one, and only our own steps change it here.
         stale = host is None or (isinstance(previous, Run) and previous.argv[0] in lvm.CHANGES)
-        host = observe() if host is None or stale else look_again(host)
+        host = survey(site) if host is None or stale else look_again(site, host)
         task = Task.of(operation)
         action = next(remaining(site, host, operation, _findings(site, host, task)), None)
         if action is None:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..model import Operation
+from ..observed import Operation
 from ..protocol import Replicate
+from ..tools import drbd
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,32 @@ class AskPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class Consult:
+    """Ask the peer whether it serves a resource; if so, the resource is held here."""
+
+    resource: str
+    peer: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Serve a resource from here; what the peer was asked about it is settled."""
+
+    resource: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """Take away a hold whose end has come."""
+
+    resource: str
+    set_by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Put on disk what an operation under way now knows."""
 
@@ -45,7 +72,7 @@ class Note:
     why: str
 
 
-Action = Run | WriteFile | RemoveFile | AskPeer | Note
+Action = Run | WriteFile | RemoveFile | AskPeer | Consult | Promote | Lift | Note
 
 
 def describe(action: Action) -> str:
@@ -59,6 +86,12 @@ def describe(action: Action) -> str:
             what = f"remove {path}"
         case AskPeer(peer=peer, request=request):
             what = f"ask {peer} to {request.VERB}"
+        case Consult(resource=resource, peer=peer):
+            what = f"ask {peer} whether it serves {resource}"
+        case Promote(resource=resource):
+            what = " ".join(drbd.adm("primary", resource))
+        case Lift(resource=resource, set_by=set_by):
+            what = f"lift the hold of {set_by} on {resource}"
         case Note(key=key, value=value):
             what = f"note {key} = {value}"
     return f"{what}  # {action.why}"

@@ -4,18 +4,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ..errors import ExitCode
-from ..model import (
-    ConnectionState,
-    DiskState,
-    DrbdResource,
-    Flavour,
-    Host,
-    PeerDevice,
-    ReplicationState,
-    Resource,
-    Role,
-    Site,
-)
+from ..model import Flavour, Resource, Site
+from ..observed import ConnectionState, DiskState, DrbdResource, Hold, Host, PeerDevice, ReplicationState, Role
 
 
 class Level(IntEnum):
@@ -48,6 +38,54 @@ class Assessment:
     """The most important first."""
 
 
+ASKED_FOR = frozenset({"disconnect", "down", "hold"})
+"""Holds that a person has set, and that are no fault."""
+
+_WAY_ON = {
+    "split-brain": (
+        "Decide which copy is to be kept. On the machine whose changes may go: "
+        "drbd-offsite connect --discard-here {0}; then on the other: drbd-offsite connect {0}."
+    ),
+    "local-io-error": "See the kernel's log for the disk. When it is sound again: drbd-offsite up {0}.",
+    "taken-over": (
+        "To get the newer data back here: drbd-offsite connect {0} on the backup, drbd-offsite up {0} on the server. "
+        "The backup goes on serving meanwhile."
+    ),
+    "returning": (
+        "When both copies are up to date, stop using it on the backup (umount it, drbdadm secondary {0}): it is then "
+        "served from here by itself."
+    ),
+    "restore-point": "Give its volume group more room (vgextend); drbd-offsite connect {0} tries again.",
+    "out-of-sync": (
+        "Nothing has to be done: they are sent to the backup at a quiet moment and then compared again, and this "
+        "goes when they are the same. drbd-offsite events {0} has the sectors."
+    ),
+    "suspicious": (
+        "Each time they had been sent again. That points at bad memory, a bad disk or a bad controller on one of the "
+        "two machines, or at software that changes what it is writing (swap, some databases with direct I/O), which is "
+        "harmless. See smartctl -a and journalctl -k on both, and test their memory (memtest86+). By themselves "
+        "they are not compared again: drbd-offsite verify {0} does that, and this goes when they are the same; "
+        "drbd-offsite verify --forget {0} drops it."
+    ),
+    "disconnect": "To end that: drbd-offsite connect {0}.",
+    "down": "To end that: drbd-offsite up {0}.",
+    "hold": "When the work is done: drbd-offsite up {0}.",
+}
+
+
+def explain(hold: Hold) -> list[str]:
+    """What a hold or a remark says, what it means, and what to do about it."""
+    reason = hold.reason[:1].upper() + hold.reason[1:]
+    since = f" (since {hold.since})" if hold.since else ""
+    words = " or ".join(sorted(hold.forbids))
+    sentences = [f"{reason}{since}."]
+    if words:
+        sentences.append(f"Held: nothing will {words} it by itself.")
+    if way_on := _WAY_ON.get(hold.set_by):
+        sentences.append(way_on.format(hold.resource))
+    return sentences
+
+
 _WORTH = {
     DiskState.UP_TO_DATE: "up to date",
     DiskState.CONSISTENT: "consistent; whether it is the newest is not known while the peer is away",
@@ -76,11 +114,10 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
                 f"{operation.verb} was begun at {operation.since} and is not finished: run it again on the "
                 f"{Flavour.SERVER}, it goes on where it was."
             )
-    hold = host.holds.get(resource.name)
-    if hold is not None:
-        level = max(level, Level.HELD)
-        words = " or ".join(sorted(hold.forbids))
-        sentences.append(f"Held since {hold.since}: {hold.reason}. Nothing will {words} it by itself.")
+    holds = host.holds.get(resource.name, ())
+    for hold in holds:
+        level = max(level, Level.HELD if hold.set_by in ASKED_FOR else Level.BROKEN)
+        sentences += explain(hold)
     if seen is None:
         return Assessment(resource.name, Level.BROKEN, (*sentences, "It is not up: nothing is served or replicated."))
     here, there = _copies(site, seen)
@@ -94,7 +131,7 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
     sentences += _connection(site, host, resource, seen)
     connected = seen.connection is not None and seen.connection.state is ConnectionState.CONNECTED
     if not connected:
-        level = max(level, Level.UNPROTECTED) if hold is None else level
+        level = max(level, Level.UNPROTECTED) if not holds else level
     elif device and device.replication is ReplicationState.ESTABLISHED and device.out_of_sync_bytes:
         level = Level.BROKEN
     elif there is not Level.OK or (device and device.replication is not ReplicationState.ESTABLISHED):
@@ -123,33 +160,34 @@ def _connection(site: Site, host: Host, resource: Resource, seen: DrbdResource) 
         return [_replication(host, seen, device)] if device else []
     lines = []
     address = site.address_here(peer)
-    if not host.has_address(address):
+    if address not in host.addresses:
         lines.append(f"The tunnel is down: {peer.tunnel.device} has no address {address}.")
     elif state is ConnectionState.STANDALONE:
         lines.append("Not connected, and not trying to (StandAlone).")
     else:
         lines.append(f"Waiting for {peer.name} ({state}).")
     if device and device.out_of_sync_bytes:
-        lines.append(f"{_bytes(device.out_of_sync_bytes)} changed since; they are noted and will be sent.")
+        lines.append(f"{amount(device.out_of_sync_bytes)} changed since; they are noted and will be sent.")
     else:
         lines.append("What changes meanwhile is noted and will be sent.")
     return lines
 
 
 def _replication(host: Host, seen: DrbdResource, device: PeerDevice) -> str:
-    left = f"{_bytes(device.out_of_sync_bytes)} left"
+    comparing = device.replication in (ReplicationState.VERIFY_SOURCE, ReplicationState.VERIFY_TARGET)
+    left = f"{amount(device.out_of_sync_bytes)} {'differ so far' if comparing else 'left'}"
     progress = host.progress.get(seen.volumes[0].minor) if seen.volumes else None
     if progress is not None:
         left += f", {progress.done_percent:.0f} % done"
         if progress.speed_bytes:
-            left += f", {_bytes(progress.speed_bytes)}/s"
+            left += f", {amount(progress.speed_bytes)}/s"
         if progress.finish_seconds is not None:
             left += f", about {duration(progress.finish_seconds)} to go"
     match device.replication:
         case ReplicationState.ESTABLISHED if device.out_of_sync_bytes:
             return (
-                f"{_bytes(device.out_of_sync_bytes)} are known to differ between the copies; what is written now is "
-                "replicated. To send them: drbd-offsite disconnect, then connect."
+                f"{amount(device.out_of_sync_bytes)} are known to differ between the copies; what is written now is "
+                "replicated. They are sent by themselves at a quiet moment."
             )
         case ReplicationState.ESTABLISHED if DiskState.UP_TO_DATE is seen.disk is device.disk:
             return "Both copies are up to date; every write is replicated."
@@ -176,7 +214,8 @@ def duration(seconds: int) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def _bytes(count: int) -> str:
+def amount(count: int) -> str:
+    """A number of bytes for a person."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:

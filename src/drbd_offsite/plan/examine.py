@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import starmap
 
 from debian.debian_support import Version
 
-from ..model import Host, Peer, Site
+from ..model import Peer, Site
+from ..observed import Host
 from ..tools import systemd
 from . import guards
 from .assess import Level, assess
@@ -37,6 +39,8 @@ class Facts:
     silent_peers: frozenset[str]
     """Peers that do not answer through the tunnel."""
     handler_runs: bool
+    alerts: tuple[tuple[str, str], ...] = ()
+    """Why an alert may not reach anybody, each with its remedy."""
 
 
 def units(site: Site) -> tuple[str, ...]:
@@ -72,6 +76,7 @@ def examine(site: Site, host: Host, facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "The handler that the kernel calls cannot be executed.", "Reinstall: apt reinstall drbd-offsite-common."
         )
+    yield from starmap(Finding, facts.alerts)
     for peer in site.peers.values():
         yield from _peer(site, peer, facts)
     for operation in host.operations.values():

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from debian.debian_support import Version
 
 from ..errors import Refused
-from ..model import RESOURCE_NAME, Flavour, Host, LogicalVolume, Site, VolumeName
+from ..model import RESOURCE_NAME, Flavour, Site, VolumeName
+from ..observed import Host, LogicalVolume
 from ..tools import lvm
 from ..tools.drbd import Identifiers
 from .task import Task, metadata_bytes

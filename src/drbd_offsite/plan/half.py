@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from .. import config
-from ..model import ConnectionState, DiskState, DrbdResource, Flavour, Forbidden, Host, Operation, Resource, Role, Site
+from ..model import Flavour, Resource, Site
+from ..observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, Operation, Role
 from ..protocol import Half, Replicate
 from ..render import Credentials, Rendered, render
 from ..tools import drbd, filesystem, lvm, systemd
@@ -63,7 +64,8 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
     if not backup:
         yield from _unmount(host, task)
     if seen is None or seen.disk is DiskState.DISKLESS:
-        yield from circle.attach(resource, seen)
+        yield from circle.introduce(resource, seen)
+        yield circle.attach(resource)
     if not backup:
         yield from _serve(host, task, resource, seen, found)
     yield from _connect(site, host, task, seen)
@@ -134,10 +136,9 @@ DRBD_MAJOR = 147
 
 def _connect(site: Site, host: Host, task: Task, seen: DrbdResource | None) -> Iterator[Run]:
     address = site.address_here(site.peers[task.peer])
-    present = host.has_address(address)
+    present = address in host.addresses
     connection = seen.connection if seen else None
-    hold = host.holds.get(task.name)
-    if hold and Forbidden.CONNECT in hold.forbids:
+    if host.held(task.name, Forbidden.CONNECT):
         return  # the circle connects it once the hold is lifted
     if present and (connection is None or connection.state is ConnectionState.STANDALONE):
         yield Run(drbd.adm("connect", task.name), f"{address} is there")

@@ -3,17 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..model import (
-    MAX_INDEXED_BYTES,
-    METADATA_SLOT_BYTES,
-    Host,
-    MetadataPlace,
-    Operation,
-    Replica,
-    Resource,
-    Site,
-    VolumeName,
-)
+from ..model import MAX_INDEXED_BYTES, METADATA_SLOT_BYTES, MetadataPlace, Replica, Resource, Site, VolumeName
+from ..observed import Host, Operation
 from ..protocol import Half
 
 FIRST_PORT = 7789

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..model import (
+from ..model import MetadataPlace
+from ..observed import (
     ConnectionState,
     DiskState,
     DrbdConnection,
     DrbdResource,
     DrbdVolume,
-    MetadataPlace,
     PeerDevice,
     Progress,
     ReplicationState,
@@ -21,6 +21,9 @@ Argv = tuple[str, ...]
 
 EVENTS: Argv = ("drbdsetup", "events2", "--now", "--statistics")
 """The one state dump that an 8.4 and a 9 module both give; 8.4 has no ``status --json``."""
+
+CHANGES: Argv = ("drbdsetup", "events2")
+"""The same, and then a line for every change."""
 
 JUST_CREATED = 0x4
 """UUID_JUST_CREATED (drbd.h): metadata that has never described any data."""
@@ -39,6 +42,16 @@ def adm(command: str, resource: str, *options: str) -> Argv:
 def wipe_metadata(resource: str) -> Argv:
     """drbdadm takes no --force for wipe-md itself and hands what follows "--" on to drbdmeta."""
     return ("drbdadm", "--", "--force", "wipe-md", resource)
+
+
+def verify(resource: str, start: int, stop: int | None) -> Argv:
+    """Compare the copies from one sector (of 512 bytes) up to another one, or to the end.
+
+    ``--start`` is always given: without it the 8.4 module goes on where the last verify had ended (drbd_nl.c,
+    drbd_adm_start_ov). Its drbdadm knows neither option and hands on what follows "--".
+    """
+    until = () if stop is None else (f"--stop={stop}",)
+    return ("drbdadm", "--", f"--start={start}", *until, "verify", resource)
 
 
 def meta(place: MetadataPlace, minor: int, *command: str) -> Argv:
@@ -125,6 +138,27 @@ def parse_events(lines: Iterable[str]) -> dict[str, DrbdResource]:
     return {name: _resource(name, draft) for name, draft in drafts.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of `CHANGES`."""
+
+    resource: str
+    kind: str
+    """``resource``, ``connection``, ``device``, ``peer-device`` …"""
+    new: bool
+    """False for what was there when the listing began."""
+    keys: Mapping[str, str]
+
+
+def parse_change(line: str) -> Change | None:
+    """None for a line about no resource. A key that did not change may be left out by the kernel."""
+    words = line.split()
+    keys = dict(word.split(":", 1) for word in words[2:] if ":" in word)
+    if len(words) < 3 or "name" not in keys:
+        return None
+    return Change(keys["name"], words[1], words[0] != "exists", keys)
+
+
 def _line_to(keys: Mapping[str, str]) -> str:
     # DRBD 9 numbers its peers, 8.4 has one peer a resource and names the addresses.
     return keys.get("peer-node-id") or keys.get("peer") or keys.get("conn-name", "")
@@ -158,6 +192,15 @@ class ProcDevice:
     peer_disk: DiskState
     counters: Mapping[str, str]
     progress: Progress | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Requests of the application and of the peer that are not finished (drbd.conf(5), /proc/drbd's counters)."""
+        return sum(_number(self.counters.get(key)) for key in ("ap", "pe", "ua"))
+
+    @property
+    def out_of_sync_bytes(self) -> int:
+        return _number(self.counters.get("oos")) * 1024
 
 
 @dataclass(frozen=True, slots=True)

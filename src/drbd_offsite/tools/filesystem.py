@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from ..model import Mount
+from ..observed import Mount
 
 Argv = tuple[str, ...]
 

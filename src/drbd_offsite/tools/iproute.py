@@ -1,26 +1,40 @@
-"""ip(8) and ping(8)."""
+"""The kernel's news of addresses (rtnetlink(7)), and ping(8)."""
 
-import json
+import struct
+from collections.abc import Iterator
 
 Argv = tuple[str, ...]
 
-ADDRESSES: Argv = ("ip", "-json", "address", "show")
+IPV4_ADDRESSES = 0x10
+"""RTMGRP_IPV4_IFADDR: the multicast group that tells of addresses."""
+
+_NEW_ADDRESS = 20  # RTM_NEWADDR
+_LOCAL = 2  # IFA_LOCAL
+_HEADER = struct.Struct("=LHHLL")  # nlmsghdr: length, type, flags, sequence, port
+_ADDRESS_BYTES = 8  # ifaddrmsg
+_ATTRIBUTE = struct.Struct("=HH")  # rtattr: length, type
 
 IP_AND_ICMP_HEADERS = 28
 """Bytes of an IPv4 and an ICMP header, which ping's size does not count."""
 
 
-def parse_addresses(text: str) -> dict[str, tuple[str, ...]]:
-    """Addresses by interface, of interfaces that are up. Raises ValueError for what is not ip's JSON."""
-    found: dict[str, tuple[str, ...]] = {}
-    try:
-        for link in json.loads(text or "[]"):
-            # iproute2 prints an empty object for what its filter passed over
-            if link and "UP" in link["flags"]:
-                found[link["ifname"]] = tuple(a["local"] for a in link["addr_info"] if "local" in a)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a list of addresses: {error}") from error
-    return found
+def appeared(news: bytes) -> Iterator[str]:
+    """The IPv4 addresses that one datagram of rtnetlink says are new. What is cut off is passed over."""
+    for kind, body in _parts(news, _HEADER):
+        if kind == _NEW_ADDRESS:
+            for name, value in _parts(body[_ADDRESS_BYTES:], _ATTRIBUTE):
+                if name == _LOCAL and len(value) == 4:
+                    yield ".".join(map(str, value))
+
+
+def _parts(data: bytes, header: struct.Struct) -> Iterator[tuple[int, bytes]]:
+    """Type and content of what begins with its length and its type, each at a multiple of four bytes."""
+    while len(data) >= header.size:
+        length, kind, *_ = header.unpack_from(data)
+        if not header.size <= length <= len(data):
+            return
+        yield kind, data[header.size : length]
+        data = data[(length + 3) & ~3 :]
 
 
 def ping(address: str, *, seconds: int, packet_bytes: int | None = None) -> Argv:

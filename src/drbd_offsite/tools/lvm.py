@@ -4,40 +4,57 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..model import LogicalVolume, VolumeGroup, VolumeName
+from ..model import VolumeName
+from ..observed import LogicalVolume, VolumeGroup
 
 Argv = tuple[str, ...]
 
 _COLUMNS = {
     "vg": "vg_name,vg_size,vg_free,vg_extent_size",
-    "lv": "lv_name,lv_size,lv_active,lv_device_open,lv_kernel_major,lv_kernel_minor,lv_tags",
+    "lv": "lv_name,lv_size,lv_active,lv_device_open,lv_kernel_major,lv_kernel_minor,lv_tags,"
+    "origin,pool_lv,data_percent",
     # fullreport prints these in any case; one column each keeps them short
     "pv": "pv_name",
     "pvseg": "pv_name",
     "seg": "lv_name",
 }
 
+PAST_DRBD = ("--config", 'devices/filter=["r|^/dev/drbd|"]')
+"""Never read a DRBD device to see whether it is a physical volume. On a Primary that is about to be
+resynced such a read waits for before-resync-target, whose own call of LVM would wait for the read: seen, and
+nothing but a reset helps. Instead of a "filter" of the admin's (lvm.conf(5)); a "global_filter" stays."""
+
 REPORT: Argv = (
-    "lvm", "fullreport", "--reportformat", "json", "--units", "b", "--nosuffix",
+    "lvm", "fullreport", *PAST_DRBD, "--reportformat", "json", "--units", "b", "--nosuffix",
     *(word for part, columns in _COLUMNS.items() for word in ("--configreport", part, "-o", columns)),
 )  # fmt: skip
 """Groups and volumes in one process. Neither vgs nor lvs can do it: with columns of both, a group
 without a volume is not listed."""
 
 
-CHANGES = frozenset({"lvcreate", "lvextend"})
+CHANGES = frozenset({"lvcreate", "lvextend", "lvremove"})
 """The programs after which a report is no longer true."""
 
 
 def create(volume: VolumeName, size_bytes: int) -> Argv:
     """A new volume; LVM rounds up to whole extents and wipes what it recognises at the start."""
     answers = ("--yes", "--wipesignatures", "y")
-    return ("lvcreate", *answers, "--size", f"{size_bytes}b", "--name", volume.name, volume.group)
+    return ("lvcreate", *PAST_DRBD, *answers, "--size", f"{size_bytes}b", "--name", volume.name, volume.group)
+
+
+def snapshot(origin: VolumeName, name: VolumeName, tag: str, size_bytes: int | None) -> Argv:
+    """A snapshot with room for ``size_bytes`` of changes; without a size a thin one, in its origin's pool."""
+    size = () if size_bytes is None else ("--size", f"{size_bytes}b")
+    return ("lvcreate", *PAST_DRBD, "--yes", "--snapshot", *size, "--addtag", tag, "--name", name.name, str(origin))
+
+
+def remove(volume: VolumeName) -> Argv:
+    return ("lvremove", *PAST_DRBD, "--yes", str(volume))
 
 
 def extend(volume: VolumeName, size_bytes: int) -> Argv:
     """Make a volume ``size_bytes`` large in all."""
-    return ("lvextend", "--size", f"{size_bytes}b", str(volume))
+    return ("lvextend", *PAST_DRBD, "--size", f"{size_bytes}b", str(volume))
 
 
 def rounded(size_bytes: int, extent_bytes: int) -> int:
@@ -73,4 +90,7 @@ def _volume(group: str, row: Mapping[str, Any]) -> LogicalVolume:
         row["lv_device_open"] == "open",
         (major, minor) if major >= 0 else None,
         frozenset(tag for tag in row["lv_tags"].split(",") if tag),
+        row["origin"],
+        row["pool_lv"],
+        float(row["data_percent"]) if row["data_percent"] else None,
     )

@@ -41,6 +41,29 @@ def log_since(unit: str, since: int) -> Argv:
     return ("journalctl", "--no-pager", "--output=cat", f"--unit={unit}", f"--since=@{since}")
 
 
+FLUSH_LOG: Argv = ("journalctl", "--sync")
+"""What the kernel has logged until now can be read when this ends; journald reads it in its own time."""
+
+
+def kernel_log(cursor: str) -> Argv:
+    """What the kernel logged after a cursor, messages only, and a new cursor; without one, of this boot.
+
+    Not ``--dmesg``: it would leave out what was logged before a reboot.
+    """
+    since = f"--after-cursor={cursor}" if cursor else "--boot"
+    return ("journalctl", "--quiet", "--no-pager", "--output=cat", "--show-cursor", since, "_TRANSPORT=kernel")
+
+
+LOG_END: Argv = ("journalctl", "--quiet", "--no-pager", "--lines=0", "--show-cursor", "_TRANSPORT=kernel")
+"""A cursor alone."""
+
+
+def cursor(text: str) -> str:
+    """The cursor at the end of what journalctl printed; empty where there is none, for want of messages."""
+    *_, last = text.splitlines() or [""]
+    return last.removeprefix("-- cursor: ") if last.startswith("-- cursor: ") else ""
+
+
 def device_unit(path: str) -> str:
     """The unit that systemd makes for a device's path or link (systemd.unit(5), "string escaping")."""
     name = "".join(
