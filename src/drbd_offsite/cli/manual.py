@@ -21,7 +21,7 @@ from ..plan.assess import Level
 from . import VERBS, build
 from .status import SCHEMA
 
-CALLED = ("configure", "watch", "peer-service")
+CALLED = ("configure", "watch", "deliver", "peer-service")
 """Verbs for other programs; the completion does not offer them."""
 
 EXIT_CODES = {
@@ -36,9 +36,10 @@ EXIT_CODES = {
 LEVELS = {
     Level.OK: "Both copies are up to date.",
     Level.CATCHING_UP: "Connected, and one copy still lacks something.",
-    Level.HELD: "A hold forbids something.",
+    Level.HELD: "Held, because a person has asked for it.",
     Level.UNPROTECTED: "Not connected: what changes is noted and not copied.",
-    Level.BROKEN: "Not served as it should be, or a command that makes it is not finished.",
+    Level.BROKEN: "Not served as it should be; or a hold or remark that nobody has asked for; or a command that makes "
+    "it is not finished.",
 }
 
 WIDTH = 79
