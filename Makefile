@@ -2,8 +2,10 @@
 # make lint-packages   lintian on them and on the source package
 # make reproducible    two builds of this tree have to give the same bytes
 # make deps            installs what these need, if it is missing
+# make lab-thorough    every test on real machines; lab, which check runs, leaves out the variants
 # make demo            the main job on two machines that stay afterwards; make demo-stop ends them
-# make check           everything that can fail: lint, debs with the unit tests, lint-packages, reproducible, lab
+# make check           lint, debs with the unit tests, lint-packages, reproducible, lab: has to pass before a change lands
+# make lab-thorough    every test on real machines; lab, which check runs, leaves the variants out
 
 SHELL := /bin/sh
 # The packages are built and run by Debian's own Python, whatever else comes first on PATH.
@@ -125,7 +127,12 @@ test: deps
 
 .PHONY: lab
 lab: deps debs
-	@echo "lab: two real machines under QEMU; the image takes 2 minutes once, the tests some 30"
+	@echo "lab: two real machines under QEMU; the image takes 2 minutes once, the tests some 45"
+	@python3 -m pytest -v -p no:cacheprovider --durations=10 -m "not thorough" tests/lab
+
+.PHONY: lab-thorough
+lab-thorough: deps debs
+	@echo "lab-thorough: every test on the two machines, some 100 minutes"
 	@python3 -m pytest -v -p no:cacheprovider --durations=10 tests/lab
 
 .PHONY: check

@@ -4,7 +4,7 @@
 
 Nothing is asserted and nothing is written: the figures belong to the machine that is described in the first line.
 A growth of 10 between two columns is linear. Starts are given as ratios to a bare interpreter, measured in turn with
-it, so that a busy machine spoils them alike.
+it, so that a busy machine spoils them alike. The handler's start has a benchmark of its own, bench_handler.py.
 """
 
 import os
@@ -100,17 +100,12 @@ def starts() -> None:
         "from pathlib import Path; from drbd_offsite import config; config.load.__defaults__ = (Path('/nonexistent'),)"
     )
     status = cli.replace("from drbd_offsite.cli", f"{nowhere}; from drbd_offsite.cli")
-    handler = (
-        f"{path}from drbd_offsite import handler; "
-        "handler._complain = lambda _: None; sys.exit(handler.main(['no-event', 'test_a']))"
-    )
     commands = {
         "python3 -c pass": [PYTHON, "-c", "pass"],
         "python3 -IS -c pass": [PYTHON, "-IS", "-c", "pass"],
         "drbd-offsite --help": [PYTHON, "-c", cli, "--help"],
         "drbd-offsite status --help": [PYTHON, "-c", cli, "status", "--help"],
         "drbd-offsite status, not configured": [PYTHON, "-c", status, "status"],
-        "handler, an event that is refused": [PYTHON, "-IS", "-c", handler],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(STARTS):

@@ -1,8 +1,9 @@
 """Catch what the programs of two real machines print; as root, with no other lab running, from the repository:
 
-    /usr/bin/python3 -m tests.data.capture [DIRECTORY [before_drbd | first_sync | states …]]
+    /usr/bin/python3 -m tests.data.capture [DIRECTORY [PART …]]
 
-It takes about ten minutes. Files are named STATE-MACHINE, as the machine's programs printed them.
+The parts are before_drbd, snapshots, uevents, first_sync, come_and_go and states. All of them take about a quarter
+of an hour. Files are named STATE-MACHINE, as the machine's programs printed them.
 """
 
 import shlex
@@ -17,7 +18,7 @@ from tests.lab.lab import Lab
 from tests.lab.machine import Machine
 from tests.lab.stages import CLEAN, ENROLLED, REPLICATING
 
-from drbd_offsite.tools import drbd, filesystem, iproute, lvm
+from drbd_offsite.tools import drbd, filesystem, lvm
 
 META = "/dev/local/drbd_meta"
 
@@ -39,16 +40,30 @@ class Catcher:
         """/proc/drbd and events2 of both machines."""
         for machine in self.lab.machines:
             proc = machine.run("cat /proc/drbd").stdout
-            version = drbd.parse_proc(proc).version
-            self.save(f"drbd/{version}/{state}-{machine.name}.proc", proc)
-            self.catch(machine, f"drbd/{version}/{state}-{machine.name}.events2", *drbd.EVENTS)
+            self.version = drbd.parse_proc(proc).version
+            self.save(f"drbd/{self.version}/{state}-{machine.name}.proc", proc)
+            self.catch(machine, f"drbd/{self.version}/{state}-{machine.name}.events2", *drbd.EVENTS)
 
     def look(self, state: str) -> None:
-        """What `host.observe` looks at beside DRBD."""
+        """What `host.survey` looks at beside DRBD."""
         for machine in self.lab.machines:
             self.catch(machine, f"lvm/{state}-{machine.name}.json", *lvm.REPORT)
-            self.catch(machine, f"ip/{state}-{machine.name}.json", *iproute.ADDRESSES)
             self.catch(machine, f"mountinfo/{state}-{machine.name}.txt", "cat", "/proc/self/mountinfo")
+
+    def listen(self, name: str, *argv: str) -> None:
+        """Have a program that goes on printing run on both machines, until `heard`."""
+        for machine in self.lab.machines:
+            program = f"exec {shlex.join(argv)} >/root/{name}"
+            machine.run(f"systemd-run --quiet --collect --unit=capture-{name} /bin/sh -c {shlex.quote(program)}")
+            machine.wait_for("it listens", f"systemctl is-active --quiet capture-{name}", 10)
+
+    def heard(self, name: str, directory: str, state: str, *machines: Machine) -> None:
+        """End what `listen` has begun, and keep what it printed."""
+        for machine in self.lab.machines:
+            machine.run(f"udevadm settle; sleep 2; systemctl stop capture-{name}")
+            if machine in (machines or self.lab.machines):
+                suffix = "txt" if name == "uevents" else name
+                self.save(f"{directory}/{state}-{machine.name}.{suffix}", machine.run(f"cat /root/{name}").stdout)
 
     def identifiers(self, state: str, machine: Machine, index: int = 0) -> None:
         done = machine.run(f"drbdmeta 9 v08 {META} {index} get-gi", check=False)
@@ -73,6 +88,40 @@ def before_drbd(catcher: Catcher) -> None:
     catcher.look("orphan-pv")
     lab.backup.run("pvremove -q -y /dev/vdb")
     catcher.look("no-lvm")
+
+
+def snapshots(catcher: Catcher) -> None:
+    """Thick ones, one of which has overflowed, and thin ones."""
+    server = catcher.lab.server
+    catcher.lab.enter(CLEAN)
+    for line in (
+        "lvcreate -q -y --snapshot --size 32M --addtag a --name kept local/test_a",
+        "lvcreate -q -y --snapshot --size 8M --name overflowed local/test_a",
+        "dd if=/dev/urandom of=/dev/local/test_a bs=1M count=12 oflag=direct status=none",
+        "lvcreate -q -y --type thin-pool --size 64M --name pool local",
+        "lvcreate -q -y --virtualsize 32M --thinpool pool --name thin local",
+        "dd if=/dev/urandom of=/dev/local/thin bs=1M count=8 oflag=direct status=none",
+        "lvcreate -q -y --snapshot --name thin_snapshot local/thin",
+    ):
+        server.run(line)
+    catcher.catch(server, "lvm/snapshots-server.json", *lvm.REPORT)
+
+
+def uevents(catcher: Catcher) -> None:
+    """What udev announces with our rule installed: volumes and tunnels that come."""
+    lab = catcher.lab
+    monitor = ("udevadm", "monitor", "--udev", "--property")
+
+    def scene(state: str, machine: Machine, *lines: str) -> None:
+        lab.enter(ENROLLED)
+        catcher.listen("uevents", *monitor)
+        for line in lines:
+            machine.run(line)
+        catcher.heard("uevents", "udev", state, machine)
+
+    scene("volume-activated", lab.server, "lvchange -an local/test_a", "sleep 1", "lvchange -ay local/test_a")
+    scene("volume-created", lab.backup, "lvcreate -q -y -L 12M -n other local", "lvcreate -q -y -L 12M -n test_a local")
+    scene("tunnel-up", lab.backup, "systemctl restart 'openvpn-server@*'", "sleep 5")
 
 
 def first_sync(catcher: Catcher) -> None:
@@ -136,6 +185,7 @@ def states(catcher: Catcher) -> None:
         catcher.drbd("detached")
 
     def split_brain() -> None:
+        catcher.listen("changes", *drbd.CHANGES)
         lab.cut_link()
         for machine in lab.machines:
             machine.run("systemctl stop drbd-offsite-watch")
@@ -147,10 +197,26 @@ def states(catcher: Catcher) -> None:
         for machine in lab.machines:
             machine.wait_for("it stands alone", "grep -q StandAlone /proc/drbd", 120)
         catcher.drbd("split-brain")
+        catcher.heard("changes", f"drbd/{catcher.version}", "split-brain")
 
     for change in (well, cut, no_tunnel, slow, detached, split_brain):
         print(change.__name__, flush=True)
         scene(change)
+
+
+def come_and_go(catcher: Catcher) -> None:
+    """What DRBD says while a connection is lost and comes back."""
+    lab = catcher.lab
+    lab.enter(REPLICATING)
+    catcher.drbd("up-to-date")
+    catcher.listen("changes", *drbd.CHANGES)
+    lab.cut_link()
+    for machine in lab.machines:
+        machine.wait_for("the peer is missed", "grep -q WFConnection /proc/drbd", 90)
+    lab.server.run(f"dd if=/dev/urandom of={product.DEVICE} bs=1M count=4 oflag=direct status=none")
+    lab.mend_link()
+    product.await_up_to_date(lab)
+    catcher.heard("changes", f"drbd/{catcher.version}", "link-came-back")
 
 
 def main() -> None:
@@ -158,7 +224,7 @@ def main() -> None:
     lab = Lab.start()
     try:
         catcher = Catcher(lab, target)
-        for part in (before_drbd, first_sync, states):
+        for part in (before_drbd, snapshots, uevents, first_sync, come_and_go, states):
             if part.__name__ in sys.argv[2:] or not sys.argv[2:]:
                 print(part.__name__, flush=True)
                 part(catcher)

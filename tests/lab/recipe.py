@@ -13,6 +13,8 @@ PACKAGES = (
     "apt-utils", "debconf", "debconf-utils", "bash-completion", "openssl",
     "drbd-utils", "lvm2", "thin-provisioning-tools", "e2fsprogs", "xfsprogs",
     "openvpn", "wireguard-tools",
+    # what alerts go through: a sendmail that delivers root's mail to /var/mail/root, and the many services
+    "dma", "apprise",
     "python3", "python3-configobj", "python3-debian", "python3-jinja2", "python3-pyudev",
 )  # fmt: skip
 
@@ -33,6 +35,7 @@ MASKED_UNITS = (
 REMOVED_FILES = (
     "/etc/hostname",
     "/etc/machine-id",
+    "/etc/mailname",
     "/etc/resolv.conf",
     "/etc/apt/sources.list",
     "/etc/apt/sources.list.d/*",

@@ -42,6 +42,7 @@ def test_a_wrong_port_is_named_and_the_same_invitation_still_works(lab: Lab) -> 
     lab.backup.run("drbd-offsite join /root/backup.invite", timeout=180)
 
 
+@pytest.mark.thorough
 def test_a_wrong_fingerprint_is_named(lab: Lab) -> None:
     lab.enter(INSTALLED)
     product.carry_invitation(lab)
@@ -49,6 +50,7 @@ def test_a_wrong_fingerprint_is_named(lab: Lab) -> None:
     refused(lab.backup, "drbd-offsite join /root/backup.invite", UNREACHABLE, "key was refused", "newest invitation")
 
 
+@pytest.mark.thorough
 def test_both_sides_dialling_is_named(lab: Lab) -> None:
     lab.enter(INSTALLED)
     product.carry_invitation(lab)
@@ -58,6 +60,7 @@ def test_both_sides_dialling_is_named(lab: Lab) -> None:
     refused(lab.backup, "drbd-offsite join /root/backup.invite", UNREACHABLE, "both sides dial")
 
 
+@pytest.mark.thorough
 def test_the_server_can_be_the_one_that_dials(lab: Lab) -> None:
     lab.enter(INSTALLED)
     edit_invitation(lab, "dials = server")
@@ -66,6 +69,7 @@ def test_the_server_can_be_the_one_that_dials(lab: Lab) -> None:
     lab.server.run("ping -c 1 -W 5 10.89.33.2")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["static-key", "wireguard", "none"])
 def test_every_tunnel_mode_enrols(lab: Lab, mode: str) -> None:
     lab.enter(INSTALLED)
@@ -94,6 +98,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.thorough
 def test_a_damaged_invitation_is_refused_and_changes_nothing(lab: Lab) -> None:
     lab.enter(INSTALLED)
     product.carry_invitation(lab)
@@ -105,6 +110,7 @@ def test_a_damaged_invitation_is_refused_and_changes_nothing(lab: Lab) -> None:
     assert lab.backup.run(look).stdout == before
 
 
+@pytest.mark.thorough
 def test_an_expired_invitation_is_refused(lab: Lab) -> None:
     lab.enter(INSTALLED)
     product.carry_invitation(lab)
@@ -144,12 +150,14 @@ def test_volumes_that_cannot_be_taken_are_refused_with_the_reason(lab: Lab) -> N
     assert product.status(server)["resources"] == product.status(server)["operations"] == []
 
 
+@pytest.mark.thorough
 def test_a_replicated_volume_is_not_added_twice(lab: Lab) -> None:
     lab.enter(REPLICATING)
     refused(lab.server, f"drbd-offsite add {product.VOLUME}", REFUSED, "replicated already")
     product.await_up_to_date(lab)
 
 
+@pytest.mark.thorough
 def test_a_full_or_missing_volume_group_is_refused_before_anything_is_begun(lab: Lab) -> None:
     lab.enter(ENROLLED)
     lab.backup.run("lvcreate -q -y -l 100%FREE -n all local")
@@ -173,6 +181,7 @@ def test_a_volume_of_that_name_on_the_backup_is_never_overwritten(lab: Lab) -> N
     product.await_up_to_date(lab)
 
 
+@pytest.mark.thorough
 def test_metadata_that_nobody_owns_is_shown_and_kept(lab: Lab) -> None:
     lab.enter(ENROLLED)
     lab.server.run("modprobe drbd && lvcreate -q -y -L 128M -n drbd_meta local")
@@ -200,6 +209,7 @@ def test_a_peer_that_vanishes_in_the_middle_of_add_is_survived(lab: Lab) -> None
     assert product.status(lab.server)["operations"] == product.status(lab.backup)["operations"] == []
 
 
+@pytest.mark.thorough
 def test_unequal_sizes_end_in_a_copy_that_is_large_enough(lab: Lab) -> None:
     lab.enter(ENROLLED)
     # Extents of 32 MiB there: the copy cannot have the size of 104 MiB, so it has the next larger one.
@@ -216,6 +226,7 @@ def test_unequal_sizes_end_in_a_copy_that_is_large_enough(lab: Lab) -> None:
 # -- the configuration and the kernel --------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_typo_in_the_configuration_is_named_and_nothing_is_applied(lab: Lab) -> None:
     lab.enter(REPLICATING)
     look = "cat /etc/drbd.d/* | sha256sum"
@@ -229,6 +240,7 @@ def test_a_typo_in_the_configuration_is_named_and_nothing_is_applied(lab: Lab) -
     assert "cs:Connected" in lab.server.run("cat /proc/drbd").stdout
 
 
+@pytest.mark.thorough
 def test_without_the_module_nothing_is_begun(lab: Lab) -> None:
     lab.enter(ENROLLED)
     for machine in lab.machines:
@@ -289,15 +301,3 @@ def test_disconnect_holds_through_a_reboot_until_connect(lab: Lab) -> None:
     assert "Nothing will connect it by itself" in said
     lab.server.run("drbd-offsite connect test_a")
     product.await_up_to_date(lab)
-
-
-def test_the_tunnel_going_away_and_coming_back_needs_no_hand(lab: Lab) -> None:
-    lab.enter(REPLICATING)
-    for machine, unit in (
-        (lab.server, "openvpn-server@drbd-offsite-backup"),
-        (lab.backup, "openvpn-server@drbd-offsite-server"),
-    ):
-        machine.run(f"systemctl stop {unit}")
-        machine.wait_for("it lost its tunnel", "grep -q cs:StandAlone /proc/drbd")
-        machine.run(f"systemctl start {unit}")
-        product.await_up_to_date(lab)

@@ -37,6 +37,7 @@ def test_modules_load(clean_lab: Lab) -> None:
         assert "version: 8.4.11" in machine.run("cat /proc/drbd").stdout
 
 
+@pytest.mark.thorough
 def test_volume_holds_the_known_files(clean_lab: Lab) -> None:
     server = clean_lab.server
     server.run("mount -o ro /dev/local/test_a /mnt")
@@ -55,6 +56,7 @@ def test_link_is_cut_and_mended(clean_lab: Lab) -> None:
     server.wait_for("the backup answers again", PING_BACKUP, 20)
 
 
+@pytest.mark.thorough
 def test_rewind_brings_a_deleted_file_back(clean_lab: Lab) -> None:
     for machine in clean_lab.machines:
         machine.run("rm /etc/hostname && sync")
@@ -64,12 +66,14 @@ def test_rewind_brings_a_deleted_file_back(clean_lab: Lab) -> None:
         assert abs(float(machine.run("date +%s.%N").stdout) - time.time()) < 3
 
 
+@pytest.mark.thorough
 def test_rewind_revives_a_machine_that_is_off(clean_lab: Lab) -> None:
     clean_lab.backup.power_off()
     clean_lab.rewind("clean")
     clean_lab.server.wait_for("the backup answers", PING_BACKUP, 20)
 
 
+@pytest.mark.thorough
 def test_reboot_gives_a_new_boot_and_keeps_the_disks(clean_lab: Lab) -> None:
     server = clean_lab.server
     old = server.boot_id()
@@ -80,6 +84,7 @@ def test_reboot_gives_a_new_boot_and_keeps_the_disks(clean_lab: Lab) -> None:
     server.wait_for("the backup answers", PING_BACKUP, 20)
 
 
+@pytest.mark.thorough
 def test_power_cut_loses_what_was_not_synced(clean_lab: Lab) -> None:
     backup = clean_lab.backup
     backup.run("echo kept >/root/kept && sync && echo lost >/root/lost")
@@ -90,6 +95,7 @@ def test_power_cut_loses_what_was_not_synced(clean_lab: Lab) -> None:
 
 
 @pytest.mark.expects("Kernel panic")
+@pytest.mark.thorough
 def test_a_panicked_kernel_starts_again(clean_lab: Lab) -> None:
     backup = clean_lab.backup
     old = backup.boot_id()
@@ -112,6 +118,7 @@ def test_local_package_installs_with_no_network(clean_lab: Lab, tmp_path: Path) 
     assert "ii  lab-trial" in clean_lab.server.run("dpkg --list lab-trial").stdout
 
 
+@pytest.mark.thorough
 def test_wait_for_tells_what_it_saw_last(clean_lab: Lab) -> None:
     with pytest.raises(DeadlinePassedError, match=r"(?s)the impossible.*no such luck"):
         clean_lab.server.wait_for("the impossible", "echo no such luck; false", 1)

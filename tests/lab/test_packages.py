@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from . import product, volume
 from .lab import Lab
 from .machine import Machine
@@ -67,6 +69,7 @@ def test_the_packages_life_does_not_touch_what_runs(lab: Lab) -> None:
     server.run("umount /mnt && lvs local/drbd_meta local/test_a")
 
 
+@pytest.mark.thorough
 def test_a_swap_of_flavours_keeps_the_new_ones_files(lab: Lab) -> None:
     lab.enter(INSTALLED)
     product.install(lab.backup, flavour="server")
@@ -92,6 +95,7 @@ def test_no_secret_is_left_where_others_look(lab: Lab) -> None:
         assert open_to_all.stdout == ""
 
 
+@pytest.mark.thorough
 def test_a_backup_can_be_enrolled_by_its_installation(lab: Lab) -> None:
     lab.enter(CLEAN)
     product.install(lab.server)
@@ -102,6 +106,7 @@ def test_a_backup_can_be_enrolled_by_its_installation(lab: Lab) -> None:
     lab.backup.run("ping -c 1 -W 5 10.89.33.1")
 
 
+@pytest.mark.thorough
 def test_both_ends_in_one_go_over_ssh(lab: Lab) -> None:
     lab.enter(INSTALLED)
     lab.server.run("ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")

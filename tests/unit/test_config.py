@@ -1,3 +1,4 @@
+import math
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -79,11 +80,27 @@ def test_a_bad_value_is_reported_with_file_section_key_found_and_allowed(
         ("  alert_address = a b", "[site] alert_address = a b: not a mail address or a local user's name"),
         ("  battery_backed_cache = maybe", "[site] battery_backed_cache = maybe: not yes or no"),
         ("  service_port = 0", "[site] service_port = 0: not a whole number from 1 to 65535"),
+        ("  unprotected_minutes = 0", "[site] unprotected_minutes = 0: not a whole number from 1 to 525600"),
+        ("  remind_hours = never", "[site] remind_hours = never: not a whole number from 1 to 8760"),
+        ("  silence_hours = -1", "[site] silence_hours = -1: not a whole number from 1 to 8760"),
+        ("  resync_snapshot = maybe", "[site] resync_snapshot = maybe: not one of require, prefer, never"),
+        ("  boot_wait = -1", '[site] boot_wait = -1: not a whole number of seconds, or "forever"'),
+        ("  boot_wait = 1.5", '[site] boot_wait = 1.5: not a whole number of seconds, or "forever"'),
+        ("  boot_wait = inf", '[site] boot_wait = inf: not a whole number of seconds, or "forever"'),
+        ("  boot_wait = nan", '[site] boot_wait = nan: not a whole number of seconds, or "forever"'),
+        ("  boot_wait =", '[site] boot_wait = : not a whole number of seconds, or "forever"'),
+        ("  boot_wait = 1, 2", '[site] boot_wait = 1, 2: not a whole number of seconds, or "forever"'),
         ("  metadata_volume =", "[site] metadata_volume: empty (allowed: " + config._WORDS["lvm_name"] + ")"),
     ],
 )  # fmt: skip
 def test_a_bad_value_of_the_site_is_reported(line: str, found: str) -> None:
     assert faults(make.CONFIG.replace("  flavour = server", f"  flavour = server\n{line}")) == [f"{FILE}: {found}"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0.0), ("20", 20.0), ("86400", 86400.0), ("forever", math.inf)])
+def test_a_server_asks_its_peer_for_so_long_or_for_ever(text: str, seconds: float) -> None:
+    site = config.parse(make.CONFIG.replace("  flavour = server", f"  flavour = server\n  boot_wait = {text}"))
+    assert site.boot_wait == seconds
 
 
 @pytest.mark.parametrize(

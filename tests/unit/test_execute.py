@@ -4,10 +4,11 @@ from typing import get_args
 
 import pytest
 
-from drbd_offsite import journal, protocol
-from drbd_offsite.errors import ToolFailed
-from drbd_offsite.execute import execute
-from drbd_offsite.plan.actions import Action, AskPeer, Note, RemoveFile, Run, WriteFile
+from drbd_offsite import host, journal, protocol
+from drbd_offsite.errors import OffsiteError, Refused, ToolFailed
+from drbd_offsite.execute import WORD_SECONDS, execute
+from drbd_offsite.observed import Consultation, Forbidden
+from drbd_offsite.plan.actions import Action, AskPeer, Consult, Note, Promote, RemoveFile, Run, WriteFile
 
 from . import make
 from .conftest import Answer, Programs
@@ -48,6 +49,86 @@ def test_a_note_is_on_disk() -> None:
     begun = journal.begin("add", "test_a", {"peer": "backup", "metadata_created": False})
     execute(Note(begun, "metadata_created", True, "why"), SITE)
     assert journal.operations()["add-test_a"].parameters == {"peer": "backup", "metadata_created": True}
+
+
+# -- has the peer taken over? ----------------------------------------------------------------------
+
+
+CONSULT = Consult("test_a", "backup", "why")
+
+
+def said(*resources: protocol.ResourceReport) -> str:
+    return protocol.encode_answer(protocol.MachineReport("backup", "8.4.11", list(resources)))
+
+
+def one(name: str = "test_a", role: str = "Secondary") -> protocol.ResourceReport:
+    return protocol.ResourceReport(name, role, "UpToDate", "Connecting", 0, "")
+
+
+def consult(programs: Programs, answer: Answer | str) -> Consultation | None:
+    programs.machine = lambda argv, _: (
+        (answer if isinstance(answer, Answer) else Answer(answer)) if argv[0] == "ssh" else None
+    )
+    assert execute(CONSULT, SITE) is None
+    return host.observe(SITE).consulted.get("test_a")
+
+
+@pytest.mark.parametrize("role", ["Secondary", "Unknown", "Levitating"])
+def test_a_peer_that_does_not_serve_leaves_the_way_free(programs: Programs, role: str) -> None:
+    found = consult(programs, said(one("test_b", "Primary"), one(role=role)))
+    assert found
+    assert found.free
+    assert journal.holds() == {}
+
+
+def test_a_peer_that_does_not_know_the_resource_leaves_the_way_free(programs: Programs) -> None:
+    found = consult(programs, said())
+    assert found
+    assert found.free
+
+
+def test_a_peer_that_serves_is_not_served_against(programs: Programs) -> None:
+    """Neither promoted nor connected: which copy is to go on is a person's decision."""
+    assert consult(programs, said(one(role="Primary"))) is None, "it is settled, and asked anew when the hold is lifted"
+    (hold,) = journal.holds()["test_a"]
+    assert hold.forbids == {Forbidden.PROMOTE, Forbidden.CONNECT}
+    assert hold.set_by == "taken-over"
+    assert "backup has taken over" in hold.reason
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer("", 255, "No route to host"), Answer("Welcome!\n"), Answer(protocol.encode_error(Refused("no", "")), 3),
+     Answer(protocol.encode_answer(protocol.Done())), Answer("")],
+)  # fmt: skip
+def test_silence_and_nonsense_are_no_answer_and_no_error(programs: Programs, answer: Answer) -> None:
+    found = consult(programs, answer)
+    assert found
+    assert not found.free, "its time runs"
+    assert journal.holds() == {}
+
+
+def test_the_peer_is_not_waited_for_longer_than_a_moment(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def ask(*_: object, seconds: float) -> None:
+        asked.append(seconds)
+        raise OffsiteError("silence")
+
+    monkeypatch.setattr("drbd_offsite.peer.ask", ask)
+    execute(CONSULT, SITE)
+    assert asked == [WORD_SECONDS]
+    assert programs.ran == []
+
+
+def test_promoting_settles_the_question(programs: Programs) -> None:
+    host.consult("test_a", free=True)
+    programs.allow(("drbdadm", "primary", "test_a"), Answer("", 11, "need access to UpToDate data"), Answer())
+    with pytest.raises(ToolFailed):
+        execute(Promote("test_a", "why"), SITE)
+    assert "test_a" in host.observe(SITE).consulted
+    execute(Promote("test_a", "why"), SITE)
+    assert host.observe(SITE).consulted == {}
 
 
 def test_every_kind_of_action_can_be_carried_out() -> None:

@@ -1,17 +1,11 @@
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from drbd_offsite import files
 from drbd_offsite.errors import ExitCode, Refused
-
-
-class PowerCut(BaseException):
-    """Nothing of the process goes on after this."""
 
 
 def test_a_file_is_replaced_with_its_mode_whatever_the_umask_is(tmp_path: Path) -> None:
@@ -39,83 +33,6 @@ def test_a_secret_is_never_readable_not_even_for_a_moment(tmp_path: Path, monkey
         os.umask(before)
     assert modes[0] == 0o600
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
-
-
-STEPS = ("open", "fchmod", "fsync", "replace", "close")
-
-
-@pytest.mark.parametrize("before", ["old\n", None])
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("late", [False, True])
-def test_a_crash_at_any_step_leaves_the_old_file_or_the_new_one(
-    step: str, late: bool, before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "x"
-    if before is not None:
-        path.write_text(before)
-
-    def crashing(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            if late:
-                real(*arguments, **options)
-            raise PowerCut
-
-        return call
-
-    owner = Path if step == "replace" else os
-    monkeypatch.setattr(owner, step, crashing(getattr(owner, step)))
-    # Cleaning up is what a killed process does not do.
-    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
-    with pytest.raises(PowerCut):
-        files.write(path, "new\n", 0o600)
-    monkeypatch.undo()
-    assert (path.read_text() if path.exists() else None) in (before, "new\n")
-    files.write(path, "again\n", 0o600)
-    assert path.read_text() == "again\n", "what a crash left behind is in nobody's way"
-
-
-def test_the_text_is_on_disk_before_it_is_in_its_place_and_its_place_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or a power cut could leave an empty file under the right name."""
-    done: list[str] = []
-    fsync, replace = os.fsync, Path.replace
-
-    def noting_fsync(descriptor: int) -> None:
-        done.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "text")
-        fsync(descriptor)
-
-    def noting_replace(path: Path, target: Path) -> Path:
-        done.append("place")
-        return replace(path, target)
-
-    monkeypatch.setattr(os, "fsync", noting_fsync)
-    monkeypatch.setattr(Path, "replace", noting_replace)
-    files.write(tmp_path / "x", "text", 0o600)
-    assert done == ["text", "place", "directory"]
-
-
-def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x"
-    path.write_text("old\n")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        files.write(path, "new\n", 0o600)
-    assert path.read_text() == "old\n"
-    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["x"]
-
-
-def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    target.write_text("precious")
-    (tmp_path / f".x.{os.getpid()}.new").symlink_to(target)
-    with pytest.raises(OSError, match="symbolic links"):
-        files.write(tmp_path / "x", "new", 0o600)
-    assert target.read_text() == "precious"
 
 
 def test_bytes_that_are_no_text_survive(tmp_path: Path) -> None:

@@ -1,18 +1,12 @@
+import copy
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drbd_offsite.model import (
-    RESOURCE_NAME,
-    ConnectionState,
-    DiskState,
-    Flavour,
-    KernelWord,
-    MetadataPlace,
-    ReplicationState,
-    Role,
-    VolumeName,
-)
+from drbd_offsite.model import RESOURCE_NAME, Flavour, MetadataPlace, VolumeName
+from drbd_offsite.observed import ConnectionState, DiskState, Forbidden, Hold, KernelWord, ReplicationState, Role
 
 from . import make
 
@@ -98,6 +92,12 @@ def test_a_known_kernel_word_is_the_enumeration_s_own(words: type[KernelWord]) -
     assert all(words(str(word)) is word for word in words)
 
 
+@pytest.mark.parametrize("word", [Role("Levitating"), Role.PRIMARY])
+def test_a_kernel_word_can_be_copied_and_sent_whether_it_is_known_or_not(word: Role) -> None:
+    assert copy.deepcopy(word) is word
+    assert json.loads(json.dumps({"role": word})) == {"role": str(word)}
+
+
 def test_a_sync_that_waits_for_another_is_a_resync_too() -> None:
     assert ReplicationState("PausedSyncT").resyncing
     assert not ReplicationState("Ahead").resyncing
@@ -118,6 +118,26 @@ def test_each_machine_knows_its_own_end_of_the_tunnel() -> None:
     server, backup = make.site(Flavour.SERVER), make.site(Flavour.BACKUP)
     assert server.address_here(server.peers["backup"]) == backup.address_there(backup.peers["server"]) == "10.89.33.1"
     assert backup.address_here(backup.peers["server"]) == server.address_there(server.peers["backup"]) == "10.89.33.2"
+
+
+def test_of_several_holds_the_first_that_forbids_a_step_is_the_reason() -> None:
+    remark, first, second = (
+        Hold("test_a", reason, frozenset(forbids), "", reason)
+        for reason, forbids in (
+            ("remark", []), ("first", [Forbidden.ATTACH]), ("second", [Forbidden.ATTACH, Forbidden.CONNECT])
+        )
+    )  # fmt: skip
+    host = make.host(holds={"test_a": (remark, first, second)})
+    assert host.held("test_a", Forbidden.ATTACH) is first
+    assert host.held("test_a", Forbidden.CONNECT) is second
+    assert host.held("test_a", Forbidden.PROMOTE) is None
+    assert host.held("test_b", Forbidden.ATTACH) is None
+
+
+def test_a_site_needs_the_volumes_of_its_resources_and_of_their_metadata() -> None:
+    site = make.site(resources=("test_a", "test_b"))
+    assert {str(volume) for volume in site.volumes} == {"local/test_a", "local/test_b", "local/drbd_meta"}
+    assert make.site(resources=()).volumes == frozenset()
 
 
 def test_a_resource_without_a_device_is_diskless_and_one_without_a_line_has_no_peer() -> None:

@@ -12,13 +12,6 @@ from drbd_offsite import config, render
 ROOT = Path(__file__).parents[2]
 DEBIAN = ROOT / "debian"
 FLAVOURS = ("server", "backup")
-# The units, under the names that they are installed by.
-UNITS = {
-    "drbd-offsite@.service": "drbd-offsite-common@.drbd-offsite.service",
-    "drbd-offsite-watch.service": "drbd-offsite-common.drbd-offsite-watch.service",
-    "drbd-offsite-peer.socket": "drbd-offsite-common.drbd-offsite-peer.socket",
-    "drbd-offsite-peer@.service": "drbd-offsite-common@.drbd-offsite-peer.service",
-}
 
 
 def needs(program: str) -> pytest.MarkDecorator:
@@ -114,54 +107,6 @@ def test_purge_knows_our_files_by_the_header_that_render_writes() -> None:
     header = re.search(r"^HEADER='(.*)'$", assembled("drbd-offsite-server.postrm"), flags=re.MULTILINE)
     assert header is not None
     assert render.HEADER.startswith(header[1])
-
-
-@pytest.fixture
-def units(tmp_path: Path) -> Path:
-    """The units where systemd's tools find them, with a program in place of each that they start."""
-    for installed, source in UNITS.items():
-        text = (DEBIAN / source).read_text()
-        text = re.sub(r"(?m)^(Exec\w+=[-+]*)/usr/(bin|lib)/\S*(drbd-offsite|peer-sshd)\b", r"\1/bin/true", text)
-        (tmp_path / installed).write_text(text.replace("[Socket]", "[Socket]\nListenStream=127.0.0.1:7788"))
-    return tmp_path
-
-
-@needs("systemd-analyze")
-@pytest.mark.parametrize("name", UNITS)
-def test_systemd_understands_the_units(name: str, units: Path) -> None:
-    instance = units / name.replace("@.", "@test_a.")
-    if not instance.exists():
-        instance.symlink_to(name)
-    # An unknown key is a line of output and no failure.
-    assert output("systemd-analyze", "verify", "--man=no", instance) == ""
-
-
-@needs("systemd-analyze")
-@pytest.mark.parametrize(
-    ("name", "bound"),
-    [("drbd-offsite-watch.service", 4.0), ("drbd-offsite-peer@.service", 4.5)],  # sshd needs a little more
-)
-def test_what_stays_and_what_listens_is_fenced_in(name: str, bound: float, units: Path) -> None:
-    said = output("systemd-analyze", "security", "--offline=true", "--no-pager", units / name)
-    exposure = re.search(r"exposure level for \S+ (\d+\.\d)", said)
-    assert exposure is not None, said
-    assert float(exposure[1]) <= bound
-
-
-@pytest.mark.parametrize("name", ["drbd-offsite-watch.service", "drbd-offsite-peer@.service"])
-def test_the_fence_leaves_the_way_to_the_disks_open(name: str) -> None:
-    """ProtectClock= brings a DeviceAllow= with it, and then no other device can be opened."""
-    unit = (DEBIAN / UNITS[name]).read_text()
-    assert not re.findall(
-        r"(?m)^(?:PrivateDevices|DevicePolicy|DeviceAllow|ProtectClock|PrivateIPC|PrivateNetwork)=", unit
-    )
-
-
-def test_the_data_does_not_wait_for_the_network() -> None:
-    """Promise 1: no dependency of a resource's unit leads to the network or the tunnel."""
-    unit = (DEBIAN / UNITS["drbd-offsite@.service"]).read_text()
-    dependencies = re.findall(r"(?m)^(?:After|Wants|Requires|BindsTo|Requisite)=(.*)", unit)
-    assert " ".join(dependencies).split() == ["drbd.service", "blk-availability.service"]
 
 
 def test_the_version_is_only_in_the_changelog() -> None:

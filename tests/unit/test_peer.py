@@ -19,8 +19,8 @@ def _real_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer, "KEYS", peer.Path("/etc/drbd-offsite/keys"))
 
 
-def ask() -> protocol.Greeting:
-    return peer.ask(SITE, SITE.peers["backup"], protocol.Hello(), protocol.Greeting)
+def ask(**options: float) -> protocol.Greeting:
+    return peer.ask(SITE, SITE.peers["backup"], protocol.Hello(), protocol.Greeting, **options)
 
 
 def test_one_request_one_answer_over_ssh_through_the_tunnel(programs: Programs) -> None:
@@ -59,9 +59,16 @@ def test_an_ssh_that_hangs_or_is_not_there_is_an_unreachable_peer_too(monkeypatc
     with pytest.raises(PeerUnreachable, match="could not be started"):
         ask()
     monkeypatch.setattr(ssh, "request", lambda *_: ("sleep", "60"))
-    monkeypatch.setattr(peer, "ANSWER_SECONDS", 0.1)
-    with pytest.raises(PeerUnreachable, match="did not finish"):
-        ask()
+    with pytest.raises(PeerUnreachable, match=r"did not finish within 0.1 s"):
+        ask(seconds=0.1)
+
+
+def test_who_asks_for_a_quick_answer_does_not_wait_longer_for_the_connection(programs: Programs) -> None:
+    quick = tuple("ConnectTimeout=3" if word.startswith("ConnectTimeout") else word for word in ARGV)
+    programs.allow(quick, protocol.encode_answer(GREETING))
+    assert ask(seconds=3.5) == GREETING
+    programs.allow(ARGV, protocol.encode_answer(GREETING))
+    assert ask(seconds=60.0) == GREETING
 
 
 @pytest.mark.parametrize(

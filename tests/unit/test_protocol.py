@@ -40,10 +40,11 @@ REQUESTS = st.one_of(
         SSH_KEY,
     ),
 )
+RESOURCE = st.builds(protocol.ResourceReport, NAME, WORD, WORD, WORD, st.integers(0, 2**60), WORD)
 ANSWERS = st.one_of(
     st.just(protocol.Done()),
     st.builds(protocol.Greeting, HOSTNAME, WORD, WORD),
-    st.builds(protocol.MachineReport, HOSTNAME, WORD, st.lists(NAME, max_size=3)),
+    st.builds(protocol.MachineReport, HOSTNAME, WORD, st.lists(RESOURCE, max_size=3)),
     st.builds(protocol.Replicated, HALF, SIZE),
 )
 
@@ -73,6 +74,36 @@ def test_a_request_arrives_as_it_was_sent(request: protocol.Request) -> None:
 @given(ANSWERS)
 def test_an_answer_arrives_as_it_was_sent(answer: Any) -> None:
     assert protocol.decode_answer(type(answer), protocol.encode_answer(answer)) == answer
+
+
+REPORT = protocol.MachineReport(
+    "backup", "8.4.11", [protocol.ResourceReport("test_a", "Secondary", "UpToDate", "Connected", 0, "")] * 2
+)
+
+
+def reported(resources: object) -> protocol.MachineReport:
+    whole = json.loads(protocol.encode_answer(REPORT))
+    whole["answer"]["resources"] = resources
+    return protocol.decode_answer(protocol.MachineReport, json.dumps(whole))
+
+
+ONE = dataclasses.asdict(REPORT.resources[0])
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        None, {}, "test_a", ["test_a"], [ONE, None], [[ONE]], [{}], [ONE | {"more": 1}],
+        [{key: ONE[key] for key in ONE if key != "role"}], [ONE | {"name": "../x"}], [ONE | {"role": "a\nb"}],
+        [ONE | {"role": 1}], [ONE | {"changed_bytes": -1}], [ONE | {"changed_bytes": True}],
+        [ONE | {"changed_bytes": 2**60 + 1}], [ONE | {"disconnected_since": None}], [ONE | {"disk": "x" * 201}],
+    ],
+)  # fmt: skip
+def test_a_report_with_one_resource_that_makes_no_sense_is_refused_as_a_whole(resources: object) -> None:
+    assert reported([ONE, ONE]) == REPORT
+    assert reported([]).resources == []
+    with pytest.raises(BadRequest):
+        reported(resources)
 
 
 def test_a_half_is_a_replica_that_travels() -> None:

@@ -86,7 +86,8 @@ def test_drbdadm_understands_every_resource_file(scene: str, grammar: str, tmp_p
     assert f"resource test_a on {HERE}: not ignored" in done.stdout
     assert f"resource large on {HERE}: not ignored" in done.stdout
     for line in (
-        r"protocol +A;", r"cram-hmac-alg +sha256;", f"shared-secret +{make.SECRET};", r"on-io-error +detach;",
+        r"protocol +A;", r"cram-hmac-alg +sha256;", f"shared-secret +{make.SECRET};",
+        r"on-io-error +call-local-io-error;",
         r"resync-after +test_a/0;", r"meta-disk +/dev/local/drbd_meta \[0\];",
         r"meta-disk +/dev/local/large_drbd_meta;",
         r"after-sb-0pri +disconnect;", r"after-sb-1pri +disconnect;", r"after-sb-2pri +disconnect;",

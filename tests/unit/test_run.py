@@ -1,12 +1,17 @@
 """The one place that starts programs, with real programs."""
 
+import os
+import select
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from drbd_offsite import run as module
 from drbd_offsite.errors import ToolFailed
-from drbd_offsite.run import Completed, run
+from drbd_offsite.run import Completed, Stream, run
 
 pytestmark = pytest.mark.usefixtures("real_programs")
 PYTHON = sys.executable
@@ -90,3 +95,83 @@ def test_verbose_shows_each_program_and_never_its_input(
     monkeypatch.setattr(module, "verbose", True)
     run(["cat"], stdin="secret")
     assert capsys.readouterr().err == "+ cat\n"
+
+
+# -- a program that goes on printing -----------------------------------------------------------------
+
+
+def stream(script: str) -> Stream:
+    return Stream(["sh", "-c", script])
+
+
+def awaited(found: Stream, until: Callable[[], bool], seconds: float = 20.0) -> list[str]:
+    """What came until then."""
+    poller = select.poll()
+    poller.register(found, select.POLLIN)
+    lines: list[str] = []
+    end = time.monotonic() + seconds
+    while not until() and time.monotonic() < end:
+        poller.poll(100)
+        lines += found.lines()
+    return lines
+
+
+def test_lines_come_one_by_one_and_are_never_waited_for() -> None:
+    found = stream("echo one; printf two; read line; echo -more; echo three; exec sleep 60")
+    try:
+        assert found.lines() in ([], ["one"])
+    finally:
+        found.close()
+
+
+def test_what_is_printed_is_heard_until_the_program_ends(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    found = stream(f"echo one; printf t; read _ <{go}; echo wo; printf last")
+    try:
+        lines: list[str] = []
+        lines += awaited(found, lambda: bool(found._rest))
+        assert lines == ["one"], "half a line is none"
+        go.write_text("\n")
+        lines += awaited(found, lambda: found.ended)
+        assert lines == ["one", "two"]
+        assert found.lines() == []
+    finally:
+        found.close()
+
+
+def test_a_stream_wakes_who_waits_for_it() -> None:
+    found = stream("sleep 0.1; echo one")
+    poller = select.poll()
+    poller.register(found, select.POLLIN)
+    try:
+        assert poller.poll(20000)
+    finally:
+        found.close()
+
+
+def test_it_runs_as_any_other_program_and_without_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("PATH", "/tmp/evil")
+    found = stream('echo "$LC_ALL $PATH"; cat; printf "\\377\\n"')
+    try:
+        assert awaited(found, lambda: found.ended) == ["C.UTF-8 /usr/sbin:/usr/bin:/sbin:/bin", "\ufffd"]
+    finally:
+        found.close()
+
+
+@pytest.mark.parametrize("script", ["exec sleep 60", "true", "trap '' TERM; echo deaf; while :; do sleep 60; done"])
+def test_it_is_gone_when_it_is_closed(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TERMINATE_SECONDS", 0.1)
+    found = stream(script)
+    if "deaf" in script:
+        assert awaited(found, lambda: False, 1.0) == ["deaf"]
+    found.close()
+    assert found._process.returncode is not None
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.read(found.fileno(), 1)
+
+
+def test_a_stream_of_a_program_that_is_not_there() -> None:
+    with pytest.raises(ToolFailed, match="nowhere could not be started"):
+        Stream(["nowhere"])

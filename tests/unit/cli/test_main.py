@@ -37,25 +37,31 @@ def test_wrong_words_are_a_usage_error(command: Command, words: list[str]) -> No
     assert said.out == ""
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"watch", "peer-service", "configure", "join", "add", "events"}))
+WANTED = {"add": ["local/test_a"], "verify": ["test_a"]}
+"""What a verb cannot do without."""
+
+CONFIGURED = sorted(set(VERBS) - {"watch", "peer-service", "configure", "join", "events"})
+
+
+@pytest.mark.parametrize("verb", CONFIGURED)
 def test_before_the_configuration_there_is_one_sentence_and_the_way_on(command: Command, verb: str) -> None:
-    said = command(verb)
+    said = command(verb, *WANTED.get(verb, []))
     assert said.code == ExitCode.FAILED
     assert said.err.startswith("drbd-offsite: drbd-offsite is not configured yet")
     assert "dpkg-reconfigure" in said.err
     assert not journal.STATE.exists()
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"watch", "peer-service", "configure", "join", "add", "events"}))
+@pytest.mark.parametrize("verb", CONFIGURED)
 def test_a_configuration_with_a_mistake_is_shown_by_every_verb(command: Command, verb: str) -> None:
     config.PATH.write_text(make.CONFIG.replace("link_speed = 100", "link_speed = fast"))
-    said = command(verb)
+    said = command(verb, *WANTED.get(verb, []))
     assert said.code == ExitCode.FAILED
     assert "[peers] [[backup]] link_speed = fast: not a whole number from 1 to 100000" in said.err
     assert "Nothing was applied" in said.err
 
 
-@pytest.mark.parametrize("verb", ["status", "up", "down", "connect", "disconnect", "plan"])
+@pytest.mark.parametrize("verb", ["status", "up", "down", "connect", "disconnect", "hold", "plan", "verify"])
 def test_a_resource_that_is_not_configured_is_a_usage_error_that_names_those_that_are(
     command: Command, verb: str, server: object
 ) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from drbd_offsite import config, handler
+from drbd_offsite import config, handler, journal
 from drbd_offsite.cli import VERBS, build, manual, status
 from drbd_offsite.errors import ExitCode
-from drbd_offsite.model import (
+from drbd_offsite.model import TunnelMode
+from drbd_offsite.observed import (
     ConnectionState,
     DiskState,
     DrbdConnection,
@@ -25,8 +26,10 @@ from drbd_offsite.model import (
     PeerDevice,
     ReplicationState,
     Role,
-    TunnelMode,
 )
+from drbd_offsite.operations.restore_point import DISCARDS
+from drbd_offsite.plan import agenda
+from drbd_offsite.plan import assess as assess_module
 from drbd_offsite.plan.assess import Level, assess
 from drbd_offsite.render import Credentials, render
 
@@ -135,6 +138,24 @@ def test_each_hold_of_the_kernel_s_making_is_in_the_page(event: str, command_pag
     assert all(word in holds.partition(event)[2] for word in handler.HOLDS[event])
 
 
+@pytest.mark.parametrize("setter", [*assess_module._WAY_ON, DISCARDS])
+def test_each_setter_of_a_hold_is_in_the_page(setter: str, command_page: str) -> None:
+    assert re.search(rf"^\.BR? .*\b{setter}\b", chapter(command_page, "HOLDS"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("event", handler.TEXTS)
+def test_each_event_of_the_kernel_is_in_the_page(event: str, command_page: str) -> None:
+    assert event in chapter(command_page, "HANDLERS")
+
+
+def test_the_page_has_the_watcher_s_and_the_journal_s_figures(command_page: str) -> None:
+    watcher = chapter(command_page, "THE WATCHER")
+    assert f"After {agenda.PATIENCE_SECONDS:.0f} seconds" in watcher
+    assert f"up to {agenda.LONGEST_SECONDS / 60:.0f} minutes" in watcher
+    assert agenda.FULL_SECONDS == 60
+    assert f"A file of {journal.EVENTS_BYTES // 2**20} MiB" in chapter(command_page, "FILES")
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_each_key_is_in_the_page_with_its_comment_bounds_and_default(section: str, file_page: str) -> None:
     text = " ".join(chapter(file_page, f"SECTION [{section}]").split())
@@ -171,13 +192,13 @@ def seen_host() -> Host:
     return Host(
         hostname="server",
         drbd_version="8.4.11",
-        volumes={},
-        groups={},
-        addresses={},
+        active=frozenset(),
+        addresses=frozenset(),
         drbd={"test_a": DrbdResource("test_a", Role.PRIMARY, connections=(connection,))},
         progress={},
+        in_flight={},
         mounts=(),
-        holds={"test_a": Hold("test_a", "a reason", frozenset(Forbidden), "2026-11-22T12:00:00+00:00", "down")},
+        holds={"test_a": (Hold("test_a", "a reason", frozenset(Forbidden), "2026-11-22T12:00:00+00:00", "down"),)},
         operations={"add-test_a": Operation("add", "test_a", "2026-11-22T12:00:00+00:00")},
     )
 

@@ -6,9 +6,10 @@ import pytest
 from drbd_offsite import config, host, journal
 from drbd_offsite.cli.progress import describe
 from drbd_offsite.errors import ExitCode
-from drbd_offsite.model import ConnectionState, DiskState, Forbidden, Progress, ReplicationState, Role
+from drbd_offsite.observed import ConnectionState, DiskState, Forbidden, Progress, ReplicationState, Role
 
 from .. import make
+from ..conftest import Programs
 from ..operations.world import World
 from .conftest import Command
 
@@ -25,7 +26,7 @@ RESOURCE = {
     "role": str | NOTHING, "peer_role": str | NOTHING, "disk": str | NOTHING, "peer_disk": str | NOTHING,
     "connection": str | NOTHING, "replication": str | NOTHING, "out_of_sync_bytes": int | NOTHING,
     "done_percent": float | NOTHING, "speed_bytes": int | NOTHING, "finish_seconds": int | NOTHING,
-    "hold": dict | NOTHING,
+    "holds": list,
 }  # fmt: skip
 """Schema 1: programs rely on it, so nothing here may go away or change its type. More may come."""
 
@@ -81,10 +82,14 @@ def test_json_of_a_resource_that_is_not_up(command: Command, replicated: World) 
 def test_json_of_holds_and_operations(command: Command, replicated: World) -> None:
     del replicated
     journal.hold("test_a", "split brain", frozenset({Forbidden.CONNECT}), "split-brain")
+    journal.hold("test_a", "there was no room", frozenset(), "restore-point")
     found = json.loads(command("status", "--json").out)
-    assert found["resources"][0]["hold"] == {
-        "reason": "split brain", "since": journal.holds()["test_a"].since, "forbids": ["connect"],
-    }  # fmt: skip
+    holds = {hold["set_by"]: hold for hold in found["resources"][0]["holds"]}
+    assert all(hold.pop("since").endswith("+00:00") for hold in holds.values())
+    assert holds == {
+        "split-brain": {"reason": "split brain", "forbids": ["connect"], "set_by": "split-brain"},
+        "restore-point": {"reason": "there was no room", "forbids": [], "set_by": "restore-point"},
+    }
     journal.begin("join", "server", {})
     said = command("status", "--json")
     assert json.loads(said.out)["operations"][0]["verb"] == "join"
@@ -116,15 +121,22 @@ def test_the_worst_comes_first(command: Command, replicated: World) -> None:
 
 
 def test_what_cannot_be_seen_is_said_and_is_an_error(command: Command, replicated: World) -> None:
-    from drbd_offsite.tools import lvm
+    from drbd_offsite.tools import drbd
 
     look = replicated._look
     from ..conftest import Answer
 
-    replicated._look = lambda argv: Answer("", 5, "no lvm") if argv == lvm.REPORT else look(argv)
+    replicated._look = lambda argv: Answer("", 20, "no netlink") if argv == drbd.EVENTS else look(argv)
     said = command("status")
-    assert "Cannot see everything: lvm fullreport" in said.out
+    assert "Cannot see everything: drbdsetup events2" in said.out
     assert said.code == ExitCode.FAILED
+
+
+def test_status_does_not_ask_lvm(command: Command, replicated: World, programs: Programs) -> None:
+    """It is run every minute by a monitor, and a scan of every disk may hang with one of them."""
+    del replicated
+    command("status")
+    assert {argv[0] for argv in programs.ran} == {"drbdsetup"}
 
 
 def test_no_secret_is_shown(command: Command, replicated: World) -> None:

@@ -6,14 +6,17 @@ import os
 import stat
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from drbd_offsite import config, journal, protocol
+from drbd_offsite import config, host, journal, protocol
 from drbd_offsite.cli import invite as invite_module
 from drbd_offsite.cli import join as join_module
+from drbd_offsite.cli import up
 from drbd_offsite.errors import ExitCode, PeerUnreachable, Refused, ToolFailed
-from drbd_offsite.model import Forbidden
+from drbd_offsite.model import Flavour
+from drbd_offsite.observed import Forbidden
 from drbd_offsite.operations import half
 
 from .. import make
@@ -111,7 +114,7 @@ def test_disconnect_holds_and_connect_lifts(command: Command, replicated: World)
     said = command("disconnect", "test_a", "--reason", "the line is being dug up")
     assert said.code == ExitCode.DONE
     assert not replicated.machine.kernel.connected
-    assert journal.holds()["test_a"].reason == "the line is being dug up"
+    assert journal.holds()["test_a"][0].reason == "the line is being dug up"
     assert command("up", "test_a").code == ExitCode.DONE
     assert not replicated.machine.kernel.connected, "up lifts only what down has set"
     assert command("connect", "test_a").code == ExitCode.DONE
@@ -136,13 +139,111 @@ def test_a_disconnect_that_failed_says_so(command: Command, replicated: World) -
     assert replicated.machine.kernel.connected
 
 
-def test_connect_does_not_lift_what_somebody_else_holds(command: Command, replicated: World) -> None:
+@pytest.mark.parametrize("setter", ["split-brain", "restore-point"])
+def test_connect_tries_again_what_was_ended_by_itself(command: Command, replicated: World, setter: str) -> None:
+    """Whoever asks has been told of it; DRBD itself refuses two copies that have diverged, every time."""
     replicated.machine.kernel.connected = False
-    journal.hold("test_a", "split brain", frozenset({Forbidden.CONNECT}), "split-brain")
+    journal.hold("test_a", "for a reason", frozenset({Forbidden.CONNECT}), setter)
+    assert command("connect", "test_a").code == ExitCode.DONE
+    assert replicated.machine.kernel.connected
+    assert journal.holds() == {}
+
+
+@pytest.mark.parametrize("setter", ["taken-over", "hold", "down"])
+def test_connect_does_not_lift_what_it_is_not_for_and_says_what_it_is(
+    command: Command, replicated: World, setter: str
+) -> None:
+    replicated.machine.kernel.connected = False
+    journal.hold("test_a", "for a reason", frozenset({Forbidden.CONNECT}), setter)
     said = command("connect", "test_a")
     assert said.code == ExitCode.HELD
-    assert "split brain" in said.err
+    assert "For a reason" in said.err
     assert not replicated.machine.kernel.connected
+
+
+@pytest.mark.parametrize("setter", ["split-brain", "disconnect", "restore-point"])
+def test_up_does_not_lift_what_connect_is_for(command: Command, replicated: World, setter: str) -> None:
+    replicated.machine.kernel.connected = False
+    journal.hold("test_a", "for a reason", frozenset({Forbidden.CONNECT}), setter)
+    command("up", "test_a")
+    assert [hold.set_by for hold in journal.holds()["test_a"]] == [setter]
+    assert not replicated.machine.kernel.connected
+
+
+# -- has the backup taken over? --------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Time passes where it is slept through."""
+    now = [1000.0]
+    for module in (up, host):
+        monkeypatch.setattr(
+            module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.append(now.pop() + s))
+        )
+    return now
+
+
+def booted(world: World) -> World:
+    world.power_cut()
+    world.machine.mounts = []
+    world.machine.log.clear()
+    return world
+
+
+def test_a_server_that_boots_serves_once_the_backup_has_said_that_it_does_not(
+    command: Command, replicated: World, clock: list[float]
+) -> None:
+    booted(replicated)
+    said = command("up", "--boot", "test_a")
+    assert said.code == ExitCode.DONE, said.err
+    assert replicated.machine.kernel.primary
+    assert clock == [1000.0], "nobody was waited for"
+    started = [line for line in replicated.machine.log if "start" in line]
+    start = "systemctl --no-ask-password start --no-block --job-mode=ignore-dependencies"
+    assert started == [f"{start} openvpn-server@drbd-offsite-backup.service"]
+    assert replicated.machine.log.index(started[0]) < replicated.machine.log.index("drbdadm attach test_a")
+
+
+def test_a_server_that_boots_alone_serves_after_its_wait_and_says_what_it_waits_for(
+    command: Command, replicated: World, clock: list[float]
+) -> None:
+    booted(replicated).machine.tunnel = False
+    replicated.publish()
+    said = command("up", "--boot", "test_a")
+    assert said.code == ExitCode.DONE
+    assert replicated.machine.kernel.primary
+    assert 20.0 <= clock[0] - 1000.0 < 22.0
+    assert said.err.count("asking backup whether it has taken over") == 1, "said once, and not twice a second"
+
+
+def test_a_backup_that_boots_waits_for_nobody(command: Command, replicated: World, clock: list[float]) -> None:
+    booted(replicated).machine.tunnel = False
+    replicated.machine.flavour = Flavour.BACKUP
+    config.PATH.write_text(config.PATH.read_text().replace("flavour = server", "flavour = backup"))
+    replicated.publish()
+    assert command("up", "--boot", "test_a").code == ExitCode.DONE
+    assert replicated.machine.kernel.attached
+    assert not replicated.machine.kernel.primary
+    assert clock == [1000.0]
+
+
+def test_a_server_that_hears_of_a_takeover_is_held_until_a_person_has_settled_it(
+    command: Command, replicated: World, clock: list[float]
+) -> None:
+    booted(replicated).takes_over = True
+    said = command("up", "--boot", "test_a")
+    assert said.code == ExitCode.HELD
+    assert "backup has taken over" in said.err
+    assert replicated.machine.kernel.attached
+    assert not replicated.machine.kernel.primary
+    assert not replicated.machine.kernel.connected
+    assert command("status").code == ExitCode.FAILED
+    assert command("up", "test_a").code == ExitCode.HELD, "what it has is older"
+    assert replicated.machine.kernel.connected, "it gets the newer data"
+    assert not replicated.machine.kernel.primary
+    assert [hold.set_by for hold in journal.holds()["test_a"]] == ["returning"]
+    assert clock == [1000.0]
 
 
 def test_plan_shows_what_would_be_done_and_does_nothing(command: Command, replicated: World) -> None:

@@ -2,9 +2,10 @@ import pytest
 
 from drbd_offsite import host, journal
 from drbd_offsite.errors import Refused, ToolFailed
-from drbd_offsite.model import Flavour, Forbidden, Site
+from drbd_offsite.model import Flavour, Site
+from drbd_offsite.observed import Forbidden
 from drbd_offsite.operations import down as module
-from drbd_offsite.tools import drbd, filesystem, iproute, lvm
+from drbd_offsite.tools import drbd, filesystem
 
 from .. import make
 from ..conftest import Answer, Programs
@@ -27,8 +28,6 @@ def events(role: str = "Primary", replication: str = "Established", connected: b
 @pytest.fixture(autouse=True)
 def _machine(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     host.PROC_DRBD.write_text("version: 8.4.11 (api:1/proto:86-101)\n")
-    programs.allow(lvm.REPORT, '{"report": []}')
-    programs.allow(iproute.ADDRESSES, "[]")
     programs.allow(drbd.EVENTS, events())
     programs.allow(drbd.adm("secondary", "test_a"))
     programs.allow(drbd.adm("down", "test_a"))
@@ -51,9 +50,16 @@ def changes(programs: Programs) -> list[str]:
 def test_it_is_demoted_and_taken_out_of_the_kernel_and_held_so(programs: Programs) -> None:
     told = down()
     assert changes(programs) == ["drbdadm secondary test_a", "drbdadm down test_a"]
-    assert journal.holds()["test_a"].forbids == set(Forbidden)
+    assert journal.holds()["test_a"][0].forbids == set(Forbidden)
     assert journal.events()[-1]["event"] == "down"
     assert "its data stays on local/test_a" in told[-1]
+
+
+def test_what_the_peer_was_asked_is_asked_anew_when_it_comes_up_again() -> None:
+    """An hour later the backup may have taken over."""
+    host.consult("test_a", free=True)
+    down()
+    assert host.observe(make.site()).consulted == {}
 
 
 def test_a_backup_is_only_taken_down(programs: Programs) -> None:

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drbd_offsite import config, host, journal, keys, protocol
-from drbd_offsite.model import DrbdResource
+from drbd_offsite.observed import DrbdResource
 from drbd_offsite.operations import half
-from drbd_offsite.tools import drbd, iproute, lvm
+from drbd_offsite.tools import drbd, lvm
 
 from .. import make
 from ..conftest import Answer, Programs
 from ..plan.machine import Machine
 
-LOOKS = ("lvm", "ip", "drbdsetup", "drbdmeta", "blkid")
+LOOKS = ("lvm", "drbdsetup", "drbdmeta", "blkid")
 
 
 class Killed(BaseException):
@@ -26,8 +26,11 @@ class World:
     def __init__(self, machine: Machine, programs: Programs, root: Path) -> None:
         self.machine, self.root = machine, root
         self.peer: Callable[[protocol.Request], protocol.Answer] = lambda _: protocol.Done()
+        self.takes_over = False
+        """Whether the peer says that it serves test_a."""
         self.changes = 0
         self.kill_at: int | None = None
+        self.addresses = programs.addresses
         programs.machine = self.answer
         config.PATH.write_text(machine.config)
         half.FSTAB.parent.mkdir(exist_ok=True)
@@ -46,13 +49,22 @@ class World:
             raise Killed
         said = ""
         if argv[0] == "ssh":
-            said = protocol.encode_answer(self.peer(protocol.decode_request(stdin)))
+            if not self.machine.tunnel:
+                return Answer("", 255, "ssh: connect to host 10.89.33.2 port 7788: No route to host")
+            request = protocol.decode_request(stdin)
+            report = isinstance(request, protocol.Report)
+            said = protocol.encode_answer(self._peer_s_report() if report else self.peer(request))
         else:
             self.machine._run(list(argv))
         self.publish()
         if self.kill_at == -self.changes:
             raise Killed
         return Answer(said)
+
+    def _peer_s_report(self) -> protocol.MachineReport:
+        role = "Primary" if self.takes_over else "Secondary"
+        resource = protocol.ResourceReport("test_a", role, "UpToDate", "Connecting", 0, "")
+        return protocol.MachineReport(self.machine.flavour.other, "8.4.11", [resource])
 
     def collect(self) -> None:
         """What was written to files since."""
@@ -64,8 +76,14 @@ class World:
                 self.machine.operation = operation
 
     def publish(self) -> None:
-        """What is read from files and not from programs."""
+        """What is seen without a program."""
         seen = self.machine.host()
+        self.addresses.clear()
+        self.addresses.update(seen.addresses)
+        for volume in seen.active:
+            device = host.DEVICES / volume.group / volume.name
+            device.parent.mkdir(parents=True, exist_ok=True)
+            device.touch()
         host.PROC_DRBD.write_text(f"version: {seen.drbd_version} (api:1/proto:86-101)\n" if seen.drbd_version else "")
         host.MOUNTINFO.write_text(
             "".join(f"1 1 {m.devno[0]}:{m.devno[1]} / {m.target} rw - {m.fstype} {m.source}\n" for m in seen.mounts)
@@ -80,12 +98,6 @@ class World:
         seen = self.machine.host()
         if argv == lvm.REPORT:
             return Answer(self._report())
-        if argv == iproute.ADDRESSES:
-            links = [
-                {"ifname": link, "flags": ["UP"], "addr_info": [{"local": a} for a in addresses]}
-                for link, addresses in seen.addresses.items()
-            ]
-            return Answer(json.dumps(links))
         if argv == drbd.EVENTS:
             return Answer("".join(_events(resource) for resource in seen.drbd.values()) + "exists -\n")
         if argv[0] == "blkid":
@@ -103,6 +115,7 @@ class World:
                 "lv_name": volume.name.name, "lv_size": f"{volume.size_bytes}", "lv_tags": "",
                 "lv_active": "active", "lv_device_open": "open" if volume.open else "",
                 "lv_kernel_major": f"{volume.devno[0]}", "lv_kernel_minor": f"{volume.devno[1]}",
+                "origin": "", "pool_lv": "", "data_percent": "",
             }
             for volume in seen.volumes.values()
             if volume.devno

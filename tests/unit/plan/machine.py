@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from drbd_offsite import config
-from drbd_offsite.model import (
+from drbd_offsite.model import Flavour, Site, VolumeName
+from drbd_offsite.observed import (
     ConnectionState,
     DiskState,
     DrbdConnection,
     DrbdResource,
     DrbdVolume,
-    Flavour,
     Forbidden,
     Host,
     LogicalVolume,
@@ -24,9 +24,7 @@ from drbd_offsite.model import (
     PeerDevice,
     ReplicationState,
     Role,
-    Site,
     VolumeGroup,
-    VolumeName,
 )
 from drbd_offsite.plan.actions import Action, AskPeer, Note, RemoveFile, Run, WriteFile
 from drbd_offsite.plan.half import DRBD_MAJOR, Findings, remaining
@@ -106,14 +104,16 @@ class Machine:
         return Host(
             hostname=self.flavour,
             drbd_version="8.4.11" if self.module else "",
-            volumes=volumes,
-            groups={"local": VolumeGroup("local", 2**60, 2**59, EXTENT)},
-            addresses={"tun0": (make.TUNNEL.address_of(self.flavour),)} if self.tunnel else {},
+            active=frozenset(self.volumes),
+            addresses=frozenset({make.TUNNEL.address_of(self.flavour)} if self.tunnel else ()),
             drbd={"test_a": self._resource()} if self.kernel else {},
             progress={},
+            in_flight={},
             mounts=tuple(Mount(devno[device], target, "ext4", device) for device, target in self.mounts),
             holds=dict(make.hold(*self.forbidden)) if self.forbidden else {},
             operations={self.operation.key: self.operation},
+            volumes=volumes,
+            groups={"local": VolumeGroup("local", 2**60, 2**59, EXTENT)},
         )
 
     def _resource(self) -> DrbdResource:
@@ -288,6 +288,8 @@ class Machine:
     def _systemctl(self, words: list[str]) -> None:
         if "enable" in words:
             self.enabled = True
+        elif "start" in words:
+            need("--no-block" in words, "start: a tunnel waits for the network")
         else:
             need("daemon-reload" in words, "systemctl: what?")
 

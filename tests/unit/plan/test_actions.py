@@ -1,6 +1,17 @@
 from typing import get_args
 
-from drbd_offsite.plan.actions import Action, AskPeer, Note, RemoveFile, Run, WriteFile, describe
+from drbd_offsite.plan.actions import (
+    Action,
+    AskPeer,
+    Consult,
+    Lift,
+    Note,
+    Promote,
+    RemoveFile,
+    Run,
+    WriteFile,
+    describe,
+)
 from drbd_offsite.protocol import Half, Replicate
 
 from .. import make
@@ -11,6 +22,9 @@ EXAMPLES = {
     "write /etc/x  # why": WriteFile("/etc/x", make.SECRET, 0o600, "why"),
     "remove /etc/x  # why": RemoveFile("/etc/x", "why"),
     "ask backup to replicate  # why": AskPeer("backup", REQUEST, "why"),
+    "ask backup whether it serves test_a  # why": Consult("test_a", "backup", "why"),
+    "drbdadm primary test_a  # why": Promote("test_a", "why"),
+    "lift the hold of returning on test_a  # why": Lift("test_a", "returning", "why"),
     "note a = True  # why": Note(make.operation("add", {}), "a", True, "why"),
 }
 

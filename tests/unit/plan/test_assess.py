@@ -3,11 +3,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbd_offsite.errors import ExitCode
-from drbd_offsite.model import (
+from drbd_offsite.model import Flavour
+from drbd_offsite.observed import (
     ConnectionState,
     DiskState,
     DrbdResource,
-    Flavour,
     Forbidden,
     Host,
     Progress,
@@ -106,9 +106,35 @@ def test_standalone_is_said_to_be_for_good() -> None:
 
 def test_a_hold_is_shown_with_its_reason_and_what_it_forbids() -> None:
     found = at(make.seen(**ALONE), holds=make.hold(Forbidden.CONNECT, Forbidden.PROMOTE))
+    assert found.sentences[0] == "Somebody said so (since 2026-01-01T00:00:00+00:00)."
+    assert found.sentences[1] == "Held: nothing will connect or promote it by itself."
+
+
+@pytest.mark.parametrize(("setter", "verb"), [("disconnect", "connect"), ("down", "up")])
+def test_what_a_person_asked_for_is_no_fault_and_says_how_to_end_it(setter: str, verb: str) -> None:
+    found = at(make.seen(**ALONE), holds=make.hold(Forbidden.CONNECT, set_by=setter))
     assert found.level is Level.HELD
-    assert "somebody said so" in found.sentences[0]
-    assert "Nothing will connect or promote it by itself." in found.sentences[0]
+    assert f"drbd-offsite {verb} test_a" in found.sentences[2]
+
+
+@pytest.mark.parametrize("setter", ["split-brain", "local-io-error", "taken-over", "restore-point"])
+def test_what_went_wrong_is_broken_and_says_which_command_ends_it(setter: str) -> None:
+    found = at(make.seen(**ALONE), holds=make.hold(Forbidden.CONNECT, set_by=setter))
+    assert found.level is Level.BROKEN
+    assert "drbd-offsite" in found.sentences[2]
+    assert "test_a" in found.sentences[2]
+
+
+def test_a_remark_is_told_and_holds_nothing() -> None:
+    found = at(make.well(SERVER), holds=make.hold(set_by="restore-point", reason="there is no restore point"))
+    assert found.level is Level.BROKEN
+    assert "There is no restore point" in found.sentences[0]
+    assert not any("Held" in sentence for sentence in found.sentences)
+
+
+def test_a_fault_is_not_hidden_by_what_a_person_asked_for() -> None:
+    asked, fault = (make.hold(Forbidden.CONNECT, set_by=setter)["test_a"] for setter in ("disconnect", "split-brain"))
+    assert at(make.seen(**ALONE), holds={"test_a": asked + fault}).level is Level.BROKEN
 
 
 def test_an_unfinished_operation_is_worse_than_anything_and_comes_first() -> None:

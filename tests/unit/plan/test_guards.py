@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbd_offsite.errors import ExitCode, Refused
-from drbd_offsite.model import Flavour, Host, VolumeGroup, VolumeName
+from drbd_offsite.model import Flavour, VolumeName
+from drbd_offsite.observed import Host, VolumeGroup
 from drbd_offsite.plan import guards
 from drbd_offsite.plan.task import Task
 from drbd_offsite.tools.drbd import JUST_CREATED, Identifiers

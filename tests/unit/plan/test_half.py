@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from drbd_offsite import config
-from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, Forbidden, MetadataPlace, VolumeName
+from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, MetadataPlace, VolumeName
+from drbd_offsite.observed import Forbidden
 from drbd_offsite.plan.actions import Action, AskPeer, Note, Run, WriteFile, describe
 from drbd_offsite.plan.task import Task
 from drbd_offsite.protocol import Half

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite.model import Flavour, Forbidden, Host
+from drbd_offsite.model import Flavour
+from drbd_offsite.observed import Forbidden, Host
 from drbd_offsite.plan.assess import Level, assess
 from drbd_offsite.plan.circle import decide
 from drbd_offsite.tools import drbd
 
 from .. import make
-from .test_circle import commands
+from .test_circle import HEARD, commands
 
 DATA = Path(__file__).parents[2] / "data/drbd/8.4.11"
 ATTACH, CONNECT = "attach", "connect"
@@ -41,9 +42,9 @@ def host(state: str, **changes: object) -> Host:
 
 
 def look(state: str, **changes: object) -> tuple[list[str], Level, tuple[str, ...]]:
-    """The steps that are left, how bad it is, and what is said."""
+    """The steps that are left once the peer had its time to speak, how bad it is, and what is said."""
     site = make.site(Flavour(state.rpartition("-")[2]))
-    seen = host(state, **changes)
+    seen = host(state, **{"consulted": HEARD} | changes)
     found = assess(site, seen, site.resources["test_a"])
     return commands(decide(site, seen, site.resources["test_a"])), found.level, found.sentences
 
@@ -59,11 +60,25 @@ def test_a_real_state_is_told_and_mended(state: str) -> None:
 
 @pytest.mark.parametrize("machine", Flavour)
 def test_a_split_brain_is_left_alone_while_the_handler_s_hold_lasts(machine: Flavour) -> None:
-    steps, level, sentences = look(f"split-brain-{machine}", holds=make.hold(Forbidden.CONNECT))
+    steps, level, sentences = look(
+        f"split-brain-{machine}", holds=make.hold(Forbidden.CONNECT, set_by="split-brain", reason="both have changes")
+    )
+    assert (steps, level) == ([], Level.BROKEN)
+    assert "Both have changes" in sentences[0]
+
+
+@pytest.mark.parametrize("machine", Flavour)
+def test_a_connection_that_a_person_ended_is_left_alone_and_no_fault(machine: Flavour) -> None:
+    state = f"tunnel-stopped-{machine}"
+    steps, level, sentences = look(state, holds=make.hold(Forbidden.CONNECT, set_by="disconnect"))
     assert (steps, level) == ([], Level.HELD)
-    assert "somebody said so" in sentences[0]
+    assert "Somebody said so" in sentences[0]
 
 
 def test_a_tunnel_that_is_not_there_yet_is_waited_for() -> None:
     assert look("tunnel-stopped-backup", tunnel=False)[0] == []
     assert look("down-server", tunnel=False)[0] == ["new-resource", "new-minor", ATTACH, "primary"]
+
+
+def test_a_server_that_was_down_asks_before_it_serves() -> None:
+    assert look("down-server", consulted={})[0] == ["new-resource", "new-minor", ATTACH, "consult"]

@@ -1,20 +1,15 @@
 """What DRBD prints, as it was captured (tests/data/README.md), and what it might print one day."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from drbd_offsite.model import (
-    ConnectionState,
-    DiskState,
-    DrbdResource,
-    MetadataPlace,
-    ReplicationState,
-    Role,
-    VolumeName,
-)
+from drbd_offsite.model import MetadataPlace, VolumeName
+from drbd_offsite.observed import ConnectionState, DiskState, DrbdResource, ReplicationState, Role
 from drbd_offsite.tools import drbd
 
 DATA = Path(__file__).parents[2] / "data"
@@ -132,6 +127,17 @@ def test_writes_without_the_peer_are_counted() -> None:
     assert device.out_of_sync_bytes > 0
 
 
+def test_proc_drbd_tells_how_much_differs_and_what_is_on_its_way() -> None:
+    """The handler before a resync has no time to ask another program."""
+    behind = events("link-cut-server").peer_device
+    assert behind is not None
+    assert proc("8.4.11/link-cut-server").devices[0].out_of_sync_bytes == behind.out_of_sync_bytes
+    text = "version: 8.4.11\n 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n"
+    counters = "    ns:1 nr:2 dw:3 dr:4 al:5 bm:6 lo:7 pe:8 ua:9 ap:10 ep:11 wo:f oos:12\n"
+    device = drbd.parse_proc(text + counters).devices[0]
+    assert (device.in_flight, device.out_of_sync_bytes) == (27, 12 * 1024)
+
+
 @pytest.mark.parametrize("machine", ["server", "backup"])
 def test_a_module_without_resources(machine: str) -> None:
     assert drbd.parse_events((CAPTURED / f"down-{machine}.events2").read_text().splitlines()) == {}
@@ -191,6 +197,47 @@ def test_unknown_words_are_kept() -> None:
     assert seen.connection.state == ConnectionState("Levitating")
 
 
+# -- the stream of changes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(CAPTURED.glob("*.events2")), ids=lambda path: path.stem)
+def test_what_was_there_when_the_listing_began_is_no_change(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[-1] == "exists -"
+    assert drbd.parse_change(lines[-1]) is None
+    found = [drbd.parse_change(line) for line in lines[:-1]]
+    assert all(change and (change.resource, change.new) == ("test_a", False) for change in found)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "keys"),
+    [
+        ("change connection name:test_a peer-node-id:0 conn-name:peer connection:StandAlone", "connection",
+         {"connection": "StandAlone"}),
+        ("change resource name:test_a role:Secondary suspended:no", "resource", {"role": "Secondary"}),
+        ("create device name:test_a volume:0 minor:0 disk:Diskless", "device", {"disk": "Diskless"}),
+        ("destroy connection name:test_a peer-node-id:0 conn-name:peer", "connection", {}),
+        ("call helper name:test_a peer-node-id:0 helper:before-resync-target", "helper",
+         {"helper": "before-resync-target"}),
+        ("change path name:test_a local:ipv4:10.89.33.1:7789 peer:ipv4:10.89.33.2:7789", "path",
+         {"peer": "ipv4:10.89.33.2:7789"}),
+    ],
+)  # fmt: skip
+def test_a_change_names_its_resource_and_only_what_the_kernel_said(line: str, kind: str, keys: dict[str, str]) -> None:
+    change = drbd.parse_change(line)
+    assert change is not None
+    assert (change.resource, change.kind, change.new) == ("test_a", kind, True)
+    assert keys.items() <= change.keys.items()
+    assert ("connection" in change.keys) == ("connection:" in line)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "exists -", "change", "change resource", "change resource role:Primary", "name:a"]
+)
+def test_a_line_about_no_resource_is_no_change(line: str) -> None:
+    assert drbd.parse_change(line) is None
+
+
 WORDS = st.sampled_from(
     ["exists", "create", "change", "destroy", "resource", "device", "connection", "peer-device", "name:a", "name:",
      "role:", "volume:0", "volume:-1", "volume:²", "minor:99999999999999999999", "minor:٣", "size:x",
@@ -206,11 +253,34 @@ def test_any_lines_are_resources(lines: list[str]) -> None:
         assert seen.disk is not None
 
 
+STREAMS = sorted(CAPTURED.glob("*.changes"))
+
+
+@pytest.mark.parametrize("path", STREAMS, ids=[path.stem for path in STREAMS])
+def test_a_real_machine_s_stream_tells_when_the_copies_went_apart(path: Path) -> None:
+    """And that two machines which find a split brain are Connected meanwhile, without replicating."""
+    changes = [change for change in map(drbd.parse_change, path.read_text().splitlines()) if change]
+    assert {change.resource for change in changes} == {"test_a"}
+    news = [change.keys for change in changes if change.new]
+    replication = [keys["replication"] for keys in news if "replication" in keys]
+    assert "Off" in replication
+    assert any(keys.get("connection") == "Connected" for keys in news)
+    assert (replication[-1] == "Off") == path.stem.startswith("split-brain")
+
+
+@given(st.lists(WORDS | st.text(max_size=5), max_size=7).map(" ".join))
+def test_any_line_is_a_change_or_none(line: str) -> None:
+    change = drbd.parse_change(line)
+    assert change is None or (
+        change.resource == change.keys["name"] and change.new == (line.split(maxsplit=1)[0] != "exists")
+    )
+
+
 PROC = st.sampled_from(
     ["version: 8.4.11 (api:1)\n", " 0: cs:", "Connected", " ro:Primary/Secondary", " ds:UpToDate/",
      " 1: cs:Unconfigured\n",
-     "\tns:0 nr:x ", "sync'ed: ", "12.5%", " finish: 0:00:61", " speed: 1,024 (", "verified: ", "\n", "1.2.3%",
-     "٣%", "²"]
+     "\tns:0 nr:x ", " ap:x", " oos:²", " ua:7", "sync'ed: ", "12.5%", " finish: 0:00:61", " speed: 1,024 (",
+     "verified: ", "\n", "1.2.3%", "٣%", "²"]
 )  # fmt: skip
 
 
@@ -221,6 +291,7 @@ PROC = st.sampled_from(
 def test_any_text_is_a_proc_drbd(text: str) -> None:
     found = drbd.parse_proc(text)
     assert isinstance(found.version, str)
+    assert all(device.in_flight >= 0 <= device.out_of_sync_bytes for device in found.devices.values())
 
 
 def test_a_device_that_is_not_configured() -> None:
@@ -276,3 +347,18 @@ def test_argv() -> None:
     assert drbd.meta(PLACE, 9, "get-gi") == ("drbdmeta", "9", "v08", "/dev/local/drbd_meta", "3", "get-gi")
     whole = MetadataPlace(PLACE.volume, None)
     assert drbd.meta(whole, 9, "get-gi")[4] == "flex-external"
+    assert drbd.verify("test_a", 0, None) == ("drbdadm", "--", "--start=0", "verify", "test_a")
+
+
+DRBDADM_84 = Path("/lib/drbd/drbdadm-84")
+
+
+@pytest.mark.skipif(not DRBDADM_84.exists(), reason="drbd-utils is not installed")
+def test_the_drbdadm_for_an_8_4_module_hands_on_which_sectors_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "drbd.conf").write_text(
+        f'global {{ usage-count no; }}\ninclude "{DATA / "golden/server/etc/drbd.d/0_test_a.res"}";\n'
+    )
+    dry_run = [DRBDADM_84, "-d", "-c", tmp_path / "drbd.conf", *drbd.verify("test_a", 800, 808)[1:]]
+    environment = os.environ | {"__DRBD_NODE__": "server.example.org"}
+    done = subprocess.run(dry_run, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1:] == ["verify", "0", "--start=800", "--stop=808"]

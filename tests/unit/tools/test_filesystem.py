@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drbd_offsite.model import Mount
+from drbd_offsite.observed import Mount
 from drbd_offsite.tools import filesystem
 
 DATA = Path(__file__).parents[2] / "data"

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,63 +7,66 @@ from hypothesis import strategies as st
 
 from drbd_offsite.tools import iproute
 
-DATA = Path(__file__).parents[2] / "data/ip"
-LOOPBACK = ("127.0.0.1", "::1")
+DATA = Path(__file__).parents[2] / "data/netlink"
+
+pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="rtnetlink was captured on such a machine")
+
+
+def news(name: str) -> bytes:
+    """What the kernel told of it; one datagram after the other, as they may also come in one."""
+    return b"".join(bytes.fromhex(line) for line in (DATA / f"{name}.hex").read_text().split())
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "addresses"),
     [
-        ("fresh", {}),
-        ("tun0-down", {"lo": LOOPBACK}),
-        ("tun0-without-address", {"lo": LOOPBACK, "tun0": ()}),
-        ("tun0-up", {"lo": LOOPBACK, "tun0": ("10.89.33.1",)}),
-        ("filtered", {"tun0": ("10.89.33.1",)}),
+        ("tunnel-is-made", []),
+        ("tunnel-gets-its-address", ["10.89.33.1"]),  # its own, and not its peer's 10.89.33.2
+        ("network-gets-its-address", ["192.0.2.7"]),  # and not the broadcast's
+        ("address-goes", []),
+        ("tunnel-vanishes", []),
     ],
 )
-def test_addresses_of_interfaces_that_are_up(name: str, expected: dict[str, tuple[str, ...]]) -> None:
-    found = iproute.parse_addresses((DATA / f"{name}.json").read_text())
-    # IPv6 makes a link-local address of its own when it likes.
-    ours = {link: tuple(a for a in addresses if not a.startswith("fe80:")) for link, addresses in found.items()}
-    assert ours == expected
+def test_what_the_kernel_says_of_a_tunnel_s_life(name: str, addresses: list[str]) -> None:
+    assert list(iproute.appeared(news(name))) == addresses
 
 
-@pytest.mark.parametrize(("machine", "address"), [("server", "10.89.33.1"), ("backup", "10.89.33.2")])
-@pytest.mark.parametrize("state", ["enrolled", "replicating"])
-def test_the_tunnel_s_address_on_a_real_machine(state: str, machine: str, address: str) -> None:
-    assert address in iproute.parse_addresses((DATA / f"{state}-{machine}.json").read_text())["tun0"]
+def test_several_messages_in_one_datagram_are_all_read() -> None:
+    whole = news("address-goes") + news("tunnel-gets-its-address") + news("network-gets-its-address")
+    assert list(iproute.appeared(whole)) == ["10.89.33.1", "192.0.2.7"]
 
 
-def test_nothing_at_all_is_no_address() -> None:
-    assert iproute.parse_addresses("") == {}
-    assert iproute.parse_addresses("[{}]") == {}, "iproute2 prints an empty object for what it left out"
+@given(st.binary(max_size=300))
+def test_random_bytes_are_no_error(junk: bytes) -> None:
+    assert all(address.count(".") == 3 for address in iproute.appeared(junk))
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["UP", "lo"]),
-    lambda children: (
-        st.lists(children, max_size=3)
-        | st.dictionaries(st.sampled_from(["ifname", "flags", "addr_info", "local"]), children, max_size=4)
-    ),
-    max_leaves=12,
-)
+CAPTURED = st.sampled_from(["tunnel-gets-its-address", "network-gets-its-address"]).map(news)
 
 
-@given(JSON)
-def test_any_json_is_a_list_of_addresses_or_a_value_error(value: object) -> None:
-    import json
-
-    try:
-        found = iproute.parse_addresses(json.dumps(value))
-    except ValueError:
-        return
-    assert isinstance(found, dict)
+@given(CAPTURED, st.data())
+def test_what_is_cut_off_is_passed_over(whole: bytes, data: st.DataObject) -> None:
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    assert list(iproute.appeared(cut)) == []
 
 
-@pytest.mark.parametrize("text", ["{", "ip: command not found", "[1]", '[{"ifname": "lo"}]'])
-def test_what_ip_never_prints_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        iproute.parse_addresses(text)
+@given(CAPTURED, st.binary(max_size=40))
+def test_what_comes_before_the_junk_is_read(whole: bytes, junk: bytes) -> None:
+    assert list(iproute.appeared(whole + junk))[:1] == list(iproute.appeared(whole))
+
+
+@given(CAPTURED, st.integers(0, 79), st.integers(0, 255))
+def test_a_byte_that_differs_is_no_error(whole: bytes, at: int, byte: int) -> None:
+    changed = whole[:at] + bytes([byte]) + whole[at + 1 :]
+    assert len(list(iproute.appeared(changed))) <= 1
+
+
+@pytest.mark.parametrize("length", [0, 1, 15])
+def test_a_length_below_its_header_s_does_not_go_round_in_circles(length: int) -> None:
+    whole = news("tunnel-gets-its-address")
+    assert list(iproute.appeared(length.to_bytes(4, "little") + whole[4:])) == []
+    attribute = whole[:24] + length.to_bytes(2, "little")[:2] + whole[26:]
+    assert len(list(iproute.appeared(attribute))) <= 1
 
 
 def test_a_ping_is_bounded_and_its_packet_has_the_size_on_the_wire() -> None:

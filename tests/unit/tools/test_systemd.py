@@ -53,6 +53,13 @@ def test_a_restart_from_within_what_is_restarted_is_left_to_systemd() -> None:
     assert argv[-3:] == ("systemctl", "restart", "x.service")
 
 
+def test_the_kernel_s_log_is_read_from_where_it_was_read_last() -> None:
+    assert systemd.kernel_log("s=1;i=2")[-2:] == ("--after-cursor=s=1;i=2", "_TRANSPORT=kernel")
+    assert "--boot" in systemd.kernel_log("")
+    assert systemd.cursor("a line\n-- cursor: s=1;i=2\n") == "s=1;i=2"
+    assert systemd.cursor("a line\n") == systemd.cursor("") == ""
+
+
 def test_nothing_asks_for_a_password_or_opens_a_pager() -> None:
     assert "--no-ask-password" in systemd.systemctl("start", "x.service")
     assert "--no-pager" in systemd.log_since("x.service", 0)

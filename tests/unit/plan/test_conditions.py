@@ -1,0 +1,194 @@
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+
+from drbd_offsite.model import Flavour
+from drbd_offsite.observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
+from drbd_offsite.plan.assess import ASKED_FOR, Level, assess
+from drbd_offsite.plan.conditions import A_WHILE, Condition, conditions
+
+from .. import make
+from .test_circle import FLAVOURS, hosts
+
+SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
+SINCE = "2026-01-01T06:00:00+00:00"
+LOST = {"test_a": {"since": SINCE}}
+AWAY = {"state": ConnectionState.CONNECTING, "peer_disk": DiskState.UNKNOWN, "replication": ReplicationState.OFF}
+EVERYTHING = frozenset(Forbidden)
+
+
+def look(
+    *drbd: DrbdResource, flavour: Flavour = SERVER, lost: object = LOST, **changes: object
+) -> dict[str, Condition]:
+    host = make.host(flavour, drbd=drbd, **changes)
+    return {condition.key: condition for condition in conditions(make.site(flavour), host, lost)}
+
+
+@pytest.mark.parametrize("flavour", Flavour)
+def test_where_all_is_well_nobody_is_told_of_anything(flavour: Flavour) -> None:
+    assert look(make.well(flavour), flavour=flavour) == {}
+
+
+SETTERS = ["split-brain", "local-io-error", "taken-over", "restore-point", "out-of-sync", "suspicious", "unheard-of"]
+
+
+@pytest.mark.parametrize("setter", SETTERS)
+@pytest.mark.parametrize("forbids", [EVERYTHING, frozenset()])
+def test_what_a_machine_has_set_is_told_at_once_with_its_reason_and_its_meaning(
+    setter: str, forbids: frozenset[Forbidden]
+) -> None:
+    (found,) = look(make.well(SERVER), holds=make.hold(*forbids, set_by=setter, reason="blue smoke")).values()
+    assert found.key == f"test_a {setter}"
+    assert found.level is Level.BROKEN
+    assert found.patience == timedelta()
+    assert found.subject.startswith("test_a on server: ")
+    happened, *_, here = found.text.strip().split("\n\n")
+    assert happened == "Blue smoke (since 2026-01-01T00:00:00+00:00)."
+    assert here.startswith("This is server, the server. test_a is Primary, UpToDate here, UpToDate there, Connected.")
+    assert here.endswith("drbd-offsite status test_a")
+    assert found.text.count("\n\n") == (2 if setter == "unheard-of" else 3)
+
+
+def test_a_split_brain_says_how_it_is_resolved() -> None:
+    (found,) = look(make.well(SERVER), holds=make.hold(Forbidden.CONNECT, set_by="split-brain")).values()
+    assert "nothing will connect it by itself" in found.text
+    assert "connect --discard-here test_a" in found.text
+
+
+@pytest.mark.parametrize("setter", sorted(ASKED_FOR))
+@pytest.mark.parametrize("seen", [[], [make.seen(**AWAY)], [make.seen(disk=DiskState.DISKLESS, role=Role.SECONDARY)]])
+def test_what_a_person_has_asked_for_is_no_news(setter: str, seen: list[DrbdResource]) -> None:
+    assert look(*seen, holds=make.hold(*EVERYTHING, set_by=setter)) == {}
+
+
+def test_what_a_person_has_just_given_up_is_told_when_it_is_forgotten() -> None:
+    (found,) = look(make.well(SERVER), holds=make.hold(Forbidden.PROMOTE, set_by="discards")).values()
+    assert found.patience == timedelta(minutes=15)
+
+
+def test_a_hold_of_a_resource_that_is_configured_no_more_is_told_too() -> None:
+    holds = make.hold(Forbidden.CONNECT, name="gone", set_by="split-brain")
+    assert list(look(make.well(SERVER), holds=holds)) == ["gone split-brain"]
+
+
+@pytest.mark.parametrize(
+    ("flavour", "seen", "key", "level", "words"),
+    [
+        (SERVER, [], "not-up", Level.BROKEN, "Nobody can use the volume"),
+        (BACKUP, [], "not-up", Level.BROKEN, "Nothing is copied to this machine"),
+        (SERVER, [make.seen(disk=DiskState.DISKLESS)], "detached", Level.BROKEN, "from the other machine's copy"),
+        (BACKUP, [make.seen(disk=DiskState.FAILED)], "detached", Level.BROKEN, "Nothing is copied"),
+        (SERVER, [make.seen(role=Role.SECONDARY)], "not-served", Level.BROKEN, "Nobody can use the volume"),
+        (SERVER, [make.seen(out_of_sync_bytes=4096)], "differs", Level.BROKEN, "wrong in some blocks"),
+        (SERVER, [make.seen(replication=ReplicationState.AHEAD)], "unprotected", Level.UNPROTECTED, "would be lost"),
+        (
+            BACKUP,
+            [make.seen(role=Role.SECONDARY, replication=ReplicationState.BEHIND)],
+            "unprotected",
+            Level.UNPROTECTED,
+            "The copy here is as it was then",
+        ),
+    ],
+)
+def test_what_the_state_shows_is_told_after_a_while(
+    flavour: Flavour, seen: list[DrbdResource], key: str, level: Level, words: str
+) -> None:
+    (found,) = look(*seen, flavour=flavour).values()
+    assert (found.key, found.level) == (f"test_a {key}", level)
+    assert found.patience >= A_WHILE
+    assert words in found.text
+    assert f"This is {flavour}, the {flavour}." in found.text
+    assert "drbd-offsite status test_a" in found.text
+
+
+def test_a_lost_connection_is_told_of_the_resource_and_later_of_the_peer() -> None:
+    found = look(make.seen(**AWAY, out_of_sync_bytes=3 * make.MIB))
+    resource, peer = found["test_a unprotected"], found["backup silent"]
+    assert resource.patience == timedelta(minutes=15)
+    assert peer.patience == timedelta(hours=12)
+    assert resource.level is peer.level is Level.UNPROTECTED
+    assert "3.0 MiB changed since" in resource.text
+    assert f"The connection was lost at {SINCE}." in resource.text
+    assert f"since {SINCE}" in peer.text
+    assert "ping 10.89.33.2" in peer.text
+
+
+@pytest.mark.parametrize(
+    ("flavour", "words"), [(SERVER, "Nobody can use the volume before"), (BACKUP, "this copy could not take over")]
+)
+def test_a_resync_that_was_broken_off_leaves_no_usable_copy(flavour: Flavour, words: str) -> None:
+    role = Role.PRIMARY if flavour is SERVER else Role.SECONDARY
+    found = look(make.seen(role=role, disk=DiskState.INCONSISTENT, **AWAY), flavour=flavour)
+    assert list(found) == ["test_a unusable", f"{flavour.other} silent"]
+    condition = found["test_a unusable"]
+    assert condition.level is Level.BROKEN
+    assert condition.patience == timedelta(minutes=15)
+    assert words in condition.text
+    syncing = make.seen(role=role, disk=DiskState.INCONSISTENT, replication=ReplicationState.SYNC_TARGET)
+    assert look(syncing, flavour=flavour) == {}
+
+
+def test_without_a_note_of_when_it_was_lost_no_time_is_told() -> None:
+    for condition in look(make.seen(**AWAY), lost={}).values():
+        assert "since ." not in condition.text
+        assert "lost at" not in condition.text
+
+
+def test_what_is_told_on_its_own_is_not_told_twice() -> None:
+    found = look(make.seen(disk=DiskState.DISKLESS), holds=make.hold(set_by="restore-point", reason="no room at all"))
+    assert "No room at all" in found["test_a restore-point"].text
+    assert "No room at all" not in found["test_a detached"].text
+
+
+def test_a_peer_speaks_with_one_of_its_resources() -> None:
+    site = make.site(resources=("test_a", "test_b"))
+    away, well = make.seen("test_a", **AWAY), make.seen("test_b", minor=1)
+    assert [c.key for c in conditions(site, make.host(drbd=[away, well]), LOST)] == ["test_a unprotected"]
+    both = make.host(drbd=[away, make.seen("test_b", minor=1, **AWAY)])
+    assert "backup silent" in {c.key for c in conditions(site, both, LOST)}
+    later = LOST | {"test_b": {"since": "2026-01-01T07:00:00+00:00"}}
+    assert "since 2026-01-01T07" in next(c.text for c in conditions(site, both, later) if c.key == "backup silent")
+
+
+def test_who_is_kept_from_connecting_says_nothing_of_the_peer() -> None:
+    held = look(make.seen(**AWAY), holds=make.hold(Forbidden.CONNECT, set_by="split-brain"))
+    assert list(held) == ["test_a split-brain"]
+
+
+def test_a_remark_on_blocks_that_differ_is_not_told_twice() -> None:
+    found = look(make.seen(out_of_sync_bytes=4096), holds=make.hold(set_by="out-of-sync"))
+    assert list(found) == ["test_a out-of-sync"]
+
+
+def test_a_blind_host_says_so_and_nothing_else() -> None:
+    (found,) = look(problems=("drbdsetup failed.", "look again"), blind=True).values()
+    assert found.key == "problems"
+    assert "drbdsetup failed. look again." in found.text
+    assert "neither is whether the data is served" in found.text
+    (seeing,) = look(make.well(SERVER), problems=("lvm failed",)).values()
+    assert "What runs goes on" in seeing.text
+
+
+@pytest.mark.parametrize(
+    ("verb", "again"), [("add", "drbd-offsite add again;"), ("replicate", "drbd-offsite add again on the server")]
+)
+def test_what_was_begun_and_forgotten_is_told_after_an_hour(verb: str, again: str) -> None:
+    (found,) = look(make.well(SERVER), operations={f"{verb}-x": make.operation(verb, {}, "x")}).values()
+    assert found.key == f"x {verb}-unfinished"
+    assert found.patience == timedelta(hours=1)
+    assert again in found.text
+
+
+@given(FLAVOURS, hosts())
+def test_whatever_status_calls_broken_is_told_unless_a_person_wants_it_so(flavour: Flavour, host: Host) -> None:
+    site = make.site(flavour)
+    found = conditions(site, host, {})
+    asked = any(hold.set_by in ASKED_FOR for hold in host.holds.get("test_a", ()))
+    if assess(site, host, site.resources["test_a"]).level is Level.BROKEN and not asked:
+        assert [condition for condition in found if condition.level is Level.BROKEN]
+    for condition in found:
+        assert condition.subject == " ".join(condition.subject.split())
+        assert "!" not in condition.text
+        assert condition.text.endswith("\n")
+        assert "\n\n\n" not in condition.text
