@@ -115,6 +115,7 @@ def test_a_split_brain_is_mailed_on_both_sides_with_what_each_has_changed(lab: L
             assert words in text, text
 
 
+@pytest.mark.thorough
 def test_a_lost_line_is_told_after_a_time_and_later_as_silence(lab: Lab) -> None:
     lab.enter(REPLICATING)
     server = lab.server
@@ -181,6 +182,7 @@ def test_every_channel_gets_it_and_one_that_fails_gets_it_later(lab: Lab) -> Non
     assert "cleared of test_a local-io-error" in server.run("cat /root/alerts").stdout
 
 
+@pytest.mark.thorough
 def test_a_test_alert_says_what_became_of_it(lab: Lab) -> None:
     lab.enter(REPLICATING)
     server = lab.server
@@ -203,6 +205,7 @@ def test_a_test_alert_says_what_became_of_it(lab: Lab) -> None:
     assert server.run("grep -c '^test of test$' /root/alerts").stdout.strip() == "2", "it was not run"
 
 
+@pytest.mark.thorough
 def test_where_nobody_can_be_told_doctor_and_test_alert_say_what_to_do(lab: Lab) -> None:
     lab.enter(REPLICATING)
     lab.backup.run("chmod a-x /usr/sbin/dma")

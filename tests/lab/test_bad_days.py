@@ -85,6 +85,7 @@ def test_every_tunnel_mode_enrols(lab: Lab, mode: str) -> None:
     product.await_up_to_date(lab)
 
 
+@pytest.mark.thorough
 def test_an_invitation_is_good_once(lab: Lab) -> None:
     lab.enter(ENROLLED)
     refused(lab.backup, "drbd-offsite join /root/backup.invite", REFUSED, "has been used")
@@ -132,6 +133,7 @@ def test_join_that_was_killed_goes_on(lab: Lab) -> None:
 # -- add -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_volumes_that_cannot_be_taken_are_refused_with_the_reason(lab: Lab) -> None:
     lab.enter(ENROLLED)
     server = lab.server
@@ -169,6 +171,7 @@ def test_a_full_or_missing_volume_group_is_refused_before_anything_is_begun(lab:
     product.await_up_to_date(lab)
 
 
+@pytest.mark.thorough
 def test_a_volume_of_that_name_on_the_backup_is_never_overwritten(lab: Lab) -> None:
     lab.enter(ENROLLED)
     lab.backup.run("lvcreate -q -y -L 300M -n test_a local && mkfs.ext4 -q /dev/local/test_a")
@@ -279,6 +282,7 @@ def test_a_request_outside_the_vocabulary_changes_nothing(lab: Lab) -> None:
     assert said.count("bad-request") == len(STRANGE_REQUESTS)
 
 
+@pytest.mark.thorough
 def test_the_peers_key_opens_nothing_else(lab: Lab) -> None:
     lab.enter(ENROLLED)
     for command in ("id", "sh -c id", "drbd-offsite status"):

@@ -67,6 +67,7 @@ def test_a_tunnel_that_stops_and_comes_back_is_used_again(lab: Lab) -> None:
         assert product.resource(lab.server)["out_of_sync_bytes"] == 0
 
 
+@pytest.mark.thorough
 def test_a_line_that_flaps_starts_no_storm_of_commands(lab: Lab) -> None:
     lab.enter(REPLICATING)
     before = {machine.name: len(events(machine, "done")) for machine in lab.machines}
@@ -99,6 +100,7 @@ def test_what_is_undone_by_hand_is_healed_after_a_while(lab: Lab) -> None:
         assert any(healed_by in entry["text"] for entry in events(machine, "done")[before:])
 
 
+@pytest.mark.thorough
 def test_a_hold_keeps_what_was_done_by_hand(lab: Lab) -> None:
     lab.enter(REPLICATING)
     lab.server.run("drbd-offsite hold test_a --reason 'a look with drbdadm'")
@@ -135,6 +137,7 @@ def _children_ticks(machine: Machine) -> int:
     return int(fields[13]) + int(fields[14])
 
 
+@pytest.mark.thorough
 def test_unrelated_volumes_and_interfaces_start_nothing(lab: Lab) -> None:
     lab.enter(REPLICATING)
     server = lab.server
@@ -189,6 +192,7 @@ def test_a_resync_goes_on_after_a_reboot_of_the_backup(lab: Lab) -> None:
     lab.backup.wait_for("no restore point is left", lambda: "restore_point" not in lab.backup.run("lvs").stdout, 120)
 
 
+@pytest.mark.thorough
 def test_a_first_sync_goes_on_after_a_reboot_of_the_server(lab: Lab) -> None:
     lab.enter(REPLICATING)
     lab.server.run("lvcreate -q -y -L 64M -n second local && mkfs.ext4 -q /dev/local/second")
@@ -224,6 +228,7 @@ def test_before_a_resync_the_copy_is_kept_in_a_snapshot(lab: Lab) -> None:
     assert not product.resource(lab.backup)["holds"]
 
 
+@pytest.mark.thorough
 def test_a_thin_copy_has_a_thin_restore_point(lab: Lab) -> None:
     lab.enter(REPLICATING)
     backup = lab.backup
@@ -252,6 +257,7 @@ def _policy(machine: Machine, policy: str) -> None:
     machine.run("drbd-offsite render && drbdadm adjust test_a")
 
 
+@pytest.mark.thorough
 def test_without_room_for_a_restore_point_prefer_goes_on_and_says_so(lab: Lab) -> None:
     lab.enter(REPLICATING)
     lab.backup.run("lvcreate -q -y -l 100%FREE -n filler local")
@@ -389,6 +395,7 @@ def test_a_server_that_returns_after_the_backup_took_over_gets_its_data_back(lab
     assert product.checksum(lab.server, product.VOLUME) == product.checksum(lab.backup, product.VOLUME)
 
 
+@pytest.mark.thorough
 @pytest.mark.expects("Split-Brain detected")
 def test_a_server_that_hears_nothing_serves_and_what_follows_is_seen(lab: Lab) -> None:
     lab.enter(REPLICATING)
@@ -397,10 +404,10 @@ def test_a_server_that_hears_nothing_serves_and_what_follows_is_seen(lab: Lab) -
     lab.server.power_off()
     lab.backup.wait_for("the loss is noticed", lambda: connection(lab.backup) != "Connected")
     lab.backup.run(f"drbdadm primary test_a && {SPARE_WRITE}")
-    lab.cut_link()
+    lab.backup.set_link(False)
     lab.server.start()
     lab.server.wait_for("it serves", lambda: product.resource(lab.server)["role"] == "Primary", 120)
     lab.server.run(f"mount {product.DEVICE} /mnt && touch /mnt/server && sync && umount /mnt")
-    lab.mend_link()
+    lab.backup.set_link(True)
     for machine in lab.machines:
         machine.wait_for("the split brain is held", lambda m=machine: _in_split_brain(m), 180)  # type: ignore[misc]

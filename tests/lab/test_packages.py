@@ -25,6 +25,7 @@ def _connection_id(machine: Machine) -> str:
     ).stdout
 
 
+@pytest.mark.thorough
 def test_wrong_answers_leave_a_machine_plainly_not_configured(lab: Lab) -> None:
     lab.enter(CLEAN)
     said = product.install(lab.server, {"volume_group": "local", "server_name": "not a name", "port": "70000"})
@@ -39,6 +40,7 @@ def test_wrong_answers_leave_a_machine_plainly_not_configured(lab: Lab) -> None:
     lab.server.run("dpkg --audit && systemctl is-active drbd-offsite-watch || test $? = 3")
 
 
+@pytest.mark.thorough
 def test_an_admins_edit_survives_reconfigure_and_nothing_else_changes(lab: Lab) -> None:
     lab.enter(INSTALLED)
     lab.server.run(f"sed -i 's/link_speed = 100/link_speed = \"250\"  # measured/' {CONFIG}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from . import product
 from .stages import REPLICATING, VOLUME_MB
 
@@ -60,6 +62,7 @@ def _same(lab: Lab) -> bool:
     return product.checksum(lab.server, product.VOLUME) == product.checksum(lab.backup, product.VOLUME)
 
 
+@pytest.mark.thorough
 def test_equal_copies_are_found_equal(lab: Lab) -> None:
     lab.enter(REPLICATING)
     done = lab.server.run("drbd-offsite verify test_a", timeout=A_VERIFY)
@@ -94,6 +97,7 @@ def test_blocks_that_differ_are_recorded_sent_and_compared_again(lab: Lab) -> No
     assert len(_events(lab.backup, "before-resync-target")) == restore_points + 1
 
 
+@pytest.mark.thorough
 def test_a_verify_by_hand_has_the_same_consequences(lab: Lab) -> None:
     lab.enter(REPLICATING)
     lab.backup.run(SPOIL.format(BLOCK, 1))
@@ -104,6 +108,7 @@ def test_a_verify_by_hand_has_the_same_consequences(lab: Lab) -> None:
     assert _same(lab)
 
 
+@pytest.mark.thorough
 def test_a_block_that_differs_again_and_again_is_suspicious(lab: Lab) -> None:
     lab.enter(REPLICATING)
     # As a bad disk would: whatever is written there, it soon reads as something else.
@@ -124,6 +129,7 @@ def test_a_block_that_differs_again_and_again_is_suspicious(lab: Lab) -> None:
     assert _same(lab)
 
 
+@pytest.mark.thorough
 def test_a_verify_that_loses_its_connection_is_no_clean_one_and_goes_on(lab: Lab) -> None:
     lab.enter(REPLICATING)
     lab.backup.run(SPOIL.format(LAST_BLOCKS, 1))
@@ -144,6 +150,7 @@ def test_a_verify_that_loses_its_connection_is_no_clean_one_and_goes_on(lab: Lab
     assert _same(lab)
 
 
+@pytest.mark.thorough
 def test_a_hold_of_a_person_keeps_the_repair_back(lab: Lab) -> None:
     lab.enter(REPLICATING)
     lab.backup.run(SPOIL.format(BLOCK, 1))

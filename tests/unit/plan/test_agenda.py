@@ -176,6 +176,16 @@ def test_what_appears_is_not_held_up_by_what_did_not_help_before(course: Course)
     assert course.sleep() <= 2 * PATIENCE_SECONDS, "and its pauses are short again"
 
 
+def test_what_was_well_when_it_appeared_is_in_the_full_looks_again(course: Course) -> None:
+    course.agenda.appeared("a", course.now)
+    course.until(START + 3600.0, helped=("a",))
+    course.agenda.appeared("a", course.now)
+    course.look()
+    course.looks.clear()
+    course.until(course.now + FULL_SECONDS)
+    assert len(course.times("a")) == 1
+
+
 def test_what_is_configured_no_longer_wakes_nobody(course: Course) -> None:
     course.agenda.appeared("gone", course.now)
     course.agenda.appeared("a", course.now)

@@ -338,6 +338,17 @@ def test_a_primary_without_its_disk_stays_connected() -> None:
     assert commands(look(SERVER, held)) == ["connect"]
 
 
+@pytest.mark.parametrize("flavour", Flavour)
+def test_what_was_taken_down_stays_out_of_the_kernel(flavour: Flavour) -> None:
+    """It is held down, not half up."""
+    held = look(flavour, make.host(holds=make.hold(*Forbidden, set_by="down")))
+    assert held.actions == ()
+    assert "somebody said so" in held.reason
+    # What is not held and only lacks its volume is ready for it.
+    missing = look(flavour, make.host(volumes=[make.volume("drbd_meta")]))
+    assert commands(missing) == ["new-resource", "new-minor"]
+
+
 def test_a_secondary_without_its_disk_waits_for_it() -> None:
     alone = make.seen(role=Role.SECONDARY, disk=DiskState.DISKLESS, state=ConnectionState.STANDALONE)
     for flavour in Flavour:
