@@ -178,7 +178,8 @@ def test_what_appears_is_not_held_up_by_what_did_not_help_before(course: Course)
 
 def test_what_was_well_when_it_appeared_is_in_the_full_looks_again(course: Course) -> None:
     course.agenda.appeared("a", course.now)
-    course.until(START + 3600.0, helped=("a",))
+    course.until(START + 3100.0, helped=("a",))
+    assert course.times("a")[-1] + LONGEST_SECONDS > course.now + 2 * FULL_SECONDS, "in the middle of a long pause"
     course.agenda.appeared("a", course.now)
     course.look()
     course.looks.clear()
