@@ -43,13 +43,22 @@ def execute(action: Action, site: Site) -> Replicated | None:
 def _consult(action: Consult, site: Site) -> None:
     """Silence, and an answer that makes no sense, are no reason not to serve: only a peer that serves is."""
     host.consult(action.resource, free=False)
+    if not host.may_ask(action.peer):
+        return
     try:
         report = peer.ask(site, site.peers[action.peer], Report(), MachineReport, seconds=WORD_SECONDS)
     except OffsiteError:
         return
-    if any(theirs.name == action.resource and theirs.role == Role.PRIMARY for theirs in report.resources):
-        reason = f"{action.peer} has taken over: it is Primary there, so its copy has the newest data"
-        journal.hold(action.resource, reason, frozenset({Forbidden.PROMOTE, Forbidden.CONNECT}), "taken-over")
-        host.end_consultation(action.resource)
+    served = {theirs.name for theirs in report.resources if theirs.role == Role.PRIMARY}
+    for name in host.consultations():
+        if name in site.resources and site.resources[name].peer == action.peer:
+            _settle(name, action.peer, served)
+
+
+def _settle(name: str, peer_name: str, served: set[str]) -> None:
+    if name in served:
+        reason = f"{peer_name} has taken over: it is Primary there, so its copy has the newest data"
+        journal.hold(name, reason, frozenset({Forbidden.PROMOTE, Forbidden.CONNECT}), "taken-over")
+        host.end_consultation(name)
     else:
-        host.consult(action.resource, free=True)
+        host.consult(name, free=True)

@@ -43,7 +43,7 @@ def observe(site: Site) -> Host:
         mounts=filesystem.parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="replace")),
         holds=journal.holds(),
         operations=journal.operations(),
-        consulted=_consultations(),
+        consulted=consultations(),
         problems=(*blind, *unreadable),
         blind=bool(blind),
     )
@@ -88,6 +88,8 @@ def _is_here(address: str) -> bool:
 ANSWER_SECONDS = 30.0
 """So long a peer's answer counts."""
 
+ASK_AGAIN_SECONDS = 5.0
+
 
 def consult(resource: str, free: bool) -> None:
     """Note that a peer is being asked whether it serves a resource, and (``free``) that it has said no."""
@@ -103,7 +105,23 @@ def end_consultation(resource: str) -> None:
     (CONSULTATIONS / f"{resource}.json").unlink(missing_ok=True)
 
 
-def _consultations() -> dict[str, Consultation]:
+def may_ask(peer: str) -> bool:
+    """Whether it is long enough since a peer was asked; if so, it counts as asked now.
+
+    One answer is about all resources, and one that does not answer costs all of them the time.
+    """
+    CONSULTATIONS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = CONSULTATIONS / f"{peer}.asked"
+    now = time.monotonic()
+    before = files.read(path)
+    if before and 0.0 <= now - float(before) < ASK_AGAIN_SECONDS:
+        return False
+    files.write(path, f"{now}", 0o600)
+    return True
+
+
+def consultations() -> dict[str, Consultation]:
+    """Those that have begun and not led to anything yet, by resource."""
     now = time.monotonic()
     entries = {path.stem: _consultation(path) for path in CONSULTATIONS.glob("[!.]*.json")}
     return {

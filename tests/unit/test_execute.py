@@ -136,3 +136,28 @@ def test_every_kind_of_action_can_be_carried_out() -> None:
 
     source = inspect.getsource(execute)
     assert all(f"case {kind.__name__}(" in source for kind in get_args(Action))
+
+
+def test_one_answer_is_about_all_that_wait_for_it(programs: Programs) -> None:
+    site = make.site(resources=("test_a", "test_b", "test_c"))
+    for name in ("test_b", "test_c"):
+        host.consult(name, free=False)
+    answer = said(one(), one("test_b", "Primary"), one("test_c"))
+    programs.machine = lambda argv, _: Answer(answer) if argv[0] == "ssh" else None
+    execute(CONSULT, site)
+    assert {name: found.free for name, found in host.consultations().items()} == {"test_a": True, "test_c": True}
+    assert list(journal.holds()) == ["test_b"]
+
+
+def test_a_peer_that_is_silent_costs_many_resources_the_time_of_one(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make.site(resources=("test_a", "test_b", "test_c"))
+    programs.machine = lambda argv, _: Answer("", 255, "No route to host") if argv[0] == "ssh" else None
+    for name in site.resources:
+        execute(Consult(name, "backup", "why"), site)
+    assert len(programs.ran) == 1
+    assert set(host.consultations()) == set(site.resources), "the time of each runs"
+    monkeypatch.setattr(host, "ASK_AGAIN_SECONDS", 0.0)
+    execute(CONSULT, site)
+    assert len(programs.ran) == 2

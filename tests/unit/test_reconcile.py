@@ -289,7 +289,8 @@ def test_a_server_that_hears_nothing_is_looked_at_again_soon_until_its_time_is_o
     assert world.asked == 2
 
 
-def test_a_server_that_hears_of_a_takeover_stays_secondary(programs: Programs) -> None:
+def test_a_server_that_hears_of_a_takeover_stays_secondary(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "ASK_AGAIN_SECONDS", 0.0)
     world = Resources(programs, "a")
     world.peer = lambda: answering("Primary")
     (outcome,), _ = run("a", boot_wait=20.0)

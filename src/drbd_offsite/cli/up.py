@@ -57,15 +57,16 @@ def _until_settled(site: Site, names: list[str]) -> list[Outcome]:
     """Nobody comes back in a moment: what is waited for is waited for here, the peer's word above all."""
     until = time.monotonic() + site.boot_wait + SETTLE_SECONDS
     told = ""
+    outcomes = {outcome.resource: outcome for outcome in reconcile(site, names, tell)}
     while True:
-        outcomes = reconcile(site, names, tell)
-        waiting = [outcome for outcome in outcomes if outcome.soon]
+        waiting = [outcome for outcome in outcomes.values() if outcome.soon]
         if not waiting or time.monotonic() >= until:
-            return outcomes
+            return list(outcomes.values())
         if (line := "; ".join(f"{o.resource}: {o.reason}" for o in waiting)) != told:
             tell(line)
             told = line
         time.sleep(LOOK_SECONDS)
+        outcomes |= {outcome.resource: outcome for outcome in reconcile(site, [o.resource for o in waiting], tell)}
 
 
 def report(outcome: Outcome) -> None:

@@ -15,19 +15,20 @@ ANSWER_SECONDS = 15.0
 
 
 def gather(site: Site, host: Host) -> None:
-    """Complete the reason of each new split brain's hold, once; the peer is asked for its half."""
+    """Complete the reason of each new split brain's hold; the peer is asked for its half until it answers."""
     known = journal.remembered(KIND)
     for resource in site.resources.values():
         held = any(hold.set_by == SETTER for hold in host.holds.get(resource.name, ()))
-        if held and resource.name not in known:
-            reason = _reason(site, host, resource)
-            journal.remember(KIND, resource.name, {"reason": reason})
+        if held and not known.get(resource.name, {}).get("complete"):
+            reason, complete = _reason(site, host, resource)
+            journal.remember(KIND, resource.name, {"reason": reason, "complete": complete})
             journal.hold(resource.name, reason, frozenset({Forbidden.CONNECT}), SETTER)
         elif not held and resource.name in known:
             journal.forget(KIND, resource.name)
 
 
-def _reason(site: Site, host: Host, resource: Resource) -> str:
+def _reason(site: Site, host: Host, resource: Resource) -> tuple[str, bool]:
+    """What both have changed, and whether the peer's half is in it."""
     there = site.peer_of(resource)
     here = _half(host.hostname, of(host, resource))
     try:
@@ -35,7 +36,8 @@ def _reason(site: Site, host: Host, resource: Resource) -> str:
         theirs = next((_half(answer.hostname, r) for r in answer.resources if r.name == resource.name), "")
     except OffsiteError:
         theirs = ""
-    return f"split brain: {here}; {theirs or f'what {there.name} has changed is not known, it does not answer'}"
+    reason = f"split brain: {here}; {theirs or f'what {there.name} has changed is not known, it does not answer'}"
+    return reason, bool(theirs)
 
 
 def _half(hostname: str, half: protocol.ResourceReport) -> str:

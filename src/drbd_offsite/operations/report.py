@@ -1,6 +1,7 @@
 """What this machine tells its peer about the resources that they share."""
 
 from .. import journal, protocol
+from ..errors import OffsiteError
 from ..host import observe
 from ..model import Resource, Site
 from ..observed import ConnectionState, DiskState, Host, Role
@@ -11,6 +12,9 @@ LOST = "lost"
 
 def report(site: Site, peer: str) -> protocol.MachineReport:
     host = observe(site)
+    if host.blind:
+        # "Unknown" would be taken for "not Primary", and a server that asks would serve.
+        raise OffsiteError(f"{host.hostname} cannot see DRBD's state: {host.problems[0]}")
     shared = [resource for resource in site.resources.values() if resource.peer == peer]
     return protocol.MachineReport(host.hostname, host.drbd_version, [of(host, resource) for resource in shared])
 

@@ -140,6 +140,8 @@ def look_after(site: Site, host: Host) -> None:
             _keep_usable(resource, plan.place(resource.here.volume))
         if resource.name in kept and not _keep_usable(resource, plan.place_of_discarded(resource.here.volume)):
             journal.forget(KEPT, resource.name)
+            if resource.name not in taken:
+                journal.lift(resource.name, "its removal", set_by=SETTER)
 
 
 def _over(host: Host, resource: Resource) -> bool:

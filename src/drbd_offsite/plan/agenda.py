@@ -28,6 +28,7 @@ class Agenda:
     def __init__(self, names: Iterable[str], now: float) -> None:
         self._at: dict[str, float] = {}
         self._rest: dict[str, float] = {}
+        self._stirring: dict[str, float] = {}
         self._urgent: set[str] = set()
         self._looked: dict[str, float] = {}
         self._tries: dict[str, int] = {}
@@ -43,11 +44,14 @@ class Agenda:
     def stirred(self, name: str, now: float) -> None:
         """DRBD has changed its state."""
         if name not in self._urgent:
-            self._at[name] = self._rest[name] = now + self._pause(name)
+            # What never comes to rest is looked at all the same.
+            latest = self._stirring.setdefault(name, now) + max(FULL_SECONDS, self._pause(name))
+            self._at[name] = self._rest[name] = min(now + self._pause(name), max(latest, now))
 
     def looked(self, name: str, now: float, *, helped: bool, soon: bool) -> None:
         """A look has ended; whether it had to act (or failed to), and whether it waits for something."""
         self._at.pop(name, None)
+        self._stirring.pop(name, None)
         self._urgent.discard(name)
         self._looked[name] = now
         self._tries[name] = self._tries.get(name, 0) + 1 if helped else 0

@@ -119,7 +119,14 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
         level = max(level, Level.HELD if hold.set_by in ASKED_FOR else Level.BROKEN)
         sentences += explain(hold)
     if seen is None:
-        return Assessment(resource.name, Level.BROKEN, (*sentences, "It is not up: nothing is served or replicated."))
+        return Assessment(
+            resource.name,
+            Level.BROKEN,
+            (
+                *sentences,
+                "Whether it is up cannot be seen." if host.blind else "It is not up: nothing is served or replicated.",
+            ),
+        )
     here, there = _copies(site, seen)
     level = max(level, here)
     if here is Level.BROKEN:

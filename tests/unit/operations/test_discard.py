@@ -5,7 +5,7 @@ from drbd_offsite.errors import Refused, ToolFailed
 from drbd_offsite.model import Flavour
 from drbd_offsite.observed import Forbidden
 from drbd_offsite.operations.discard import discard_here
-from drbd_offsite.operations.restore_point import DISCARDS, after_resync
+from drbd_offsite.operations.restore_point import DISCARDS, KEPT, after_resync
 from drbd_offsite.tools import drbd, lvm
 
 from .. import make
@@ -82,3 +82,10 @@ def test_one_that_was_broken_off_can_be_done_again(programs: Programs, failing: 
     assert "split-brain" in holders(), "it stays apart"
     discard()
     assert holders() == [DISCARDS]
+
+
+def test_what_was_given_up_earlier_is_not_overwritten() -> None:
+    journal.remember(KEPT, "test_a", {"volume": "local/test_a_discarded"})
+    with pytest.raises(Refused, match="local/test_a_discarded still keeps"):
+        discard()
+    assert holders() == ["split-brain"]

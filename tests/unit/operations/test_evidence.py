@@ -109,3 +109,15 @@ def test_both_sides_gather_the_same(peer: Peer) -> None:
     evidence.gather(make.site(Flavour.BACKUP), make.host(Flavour.BACKUP, [APART], holds=journal.holds()))
     assert peer.asked == 1
     assert reason().startswith("split brain: backup (Primary) has changed 3.0 MiB")
+
+
+def test_a_peer_that_was_silent_is_asked_again(peer: Peer) -> None:
+    split()
+    peer.answer = None
+    evidence.gather(SITE, look())
+    assert "is not known" in reason()
+    peer.answer = [protocol.ResourceReport("test_a", "Primary", "UpToDate", "StandAlone", 2**30, "")]
+    evidence.gather(SITE, look())
+    assert "backup (Primary) has changed 1.0 GiB" in reason()
+    evidence.gather(SITE, look())
+    assert peer.asked == 2, "and no more"

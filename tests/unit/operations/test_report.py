@@ -3,12 +3,13 @@
 import pytest
 
 from drbd_offsite import host, journal, protocol
+from drbd_offsite.errors import OffsiteError
 from drbd_offsite.observed import ConnectionState, DiskState, DrbdResource, Role
 from drbd_offsite.operations.report import LOST, of, report
 from drbd_offsite.tools import drbd
 
 from .. import make
-from ..conftest import Programs
+from ..conftest import Answer, Programs
 
 EVENTS = """\
 exists resource name:test_a role:Primary suspended:no
@@ -63,3 +64,11 @@ def test_any_word_of_the_kernel_s_passes_the_protocol() -> None:
     assert (
         protocol.decode_answer(protocol.MachineReport, protocol.encode_answer(answer)).resources[0].role == "Levitating"
     )
+
+
+def test_a_machine_that_cannot_see_drbd_says_so_and_not_that_it_does_not_serve(programs: Programs) -> None:
+    """A server that asks would take it for a no, and serve."""
+    host.PROC_DRBD.write_text("version: 8.4.11 (api:1/proto:86-101)\n")
+    programs.allow(drbd.EVENTS, Answer("", 1, "no netlink today"))
+    with pytest.raises(OffsiteError, match="cannot see"):
+        report(make.site(), "backup")

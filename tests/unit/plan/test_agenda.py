@@ -271,3 +271,16 @@ def test_the_watcher_never_sleeps_beyond_a_full_look_and_never_spins(steps: list
             assert not course.agenda.full_look_due(course.now)
         course.look()
         assert course.agenda.wait(course.now) > 0.0, "what is due has been looked at"
+
+
+def test_what_never_comes_to_rest_is_looked_at_all_the_same() -> None:
+    agenda = Agenda(("a",), 0.0)
+    agenda.due(("a",), 0.0)
+    agenda.looked("a", 0.0, helped=False, soon=False)
+    seen = []
+    for tick in range(1, 300):
+        agenda.stirred("a", float(tick))
+        if agenda.due(("a",), float(tick)):
+            seen.append(tick)
+            agenda.looked("a", float(tick), helped=False, soon=False)
+    assert len(seen) >= 4
