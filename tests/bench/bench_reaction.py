@@ -26,7 +26,7 @@ from tests.lab.lab import Lab  # noqa: E402
 from tests.lab.machine import Machine  # noqa: E402
 from tests.lab.stages import REPLICATING  # noqa: E402
 
-ROUNDS = 9
+ROUNDS = 5
 TRIES = 3
 STORM = 1000
 """Events of each kind, at least."""
