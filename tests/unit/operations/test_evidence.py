@@ -121,3 +121,13 @@ def test_a_peer_that_was_silent_is_asked_again(peer: Peer) -> None:
     assert "backup (Primary) has changed 1.0 GiB" in reason()
     evidence.gather(SITE, look())
     assert peer.asked == 2, "and no more"
+
+
+def test_a_silent_peer_is_waited_for_once_however_many_resources_there_are(peer: Peer) -> None:
+    names = ("test_a", "test_b", "test_c")
+    for name in names:
+        handler.main(["split-brain", name], {"DRBD_RESOURCE": name, "DRBD_MINOR": "0"})
+    peer.answer = None
+    evidence.gather(make.site(resources=names), make.host(holds=journal.holds()))
+    assert peer.asked == 1
+    assert all("is not known" in journal.holds()[name][0].reason for name in names)
