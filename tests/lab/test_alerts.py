@@ -179,7 +179,8 @@ def test_every_channel_gets_it_and_one_that_fails_gets_it_later(lab: Lab) -> Non
     await_all_clear(server, "test_a local-io-error", subject)
     server.wait_for("apprise has the all-clear", lambda: len(_received(server)) == 2, SECONDS)
     assert _received(server)[-1]["type"] == "success"
-    assert "cleared of test_a local-io-error" in server.run("cat /root/alerts").stdout
+    # Scripts come last.
+    server.wait_for("the script has it too", "grep -q 'cleared of test_a local-io-error' /root/alerts")
 
 
 @pytest.mark.thorough
