@@ -301,7 +301,7 @@ def test_disconnect_holds_through_a_reboot_until_connect(lab: Lab) -> None:
     lab.server.run("drbd-offsite disconnect test_a --reason 'line is expensive today'")
     lab.server.reboot()
     lab.server.wait_for("the server serves", lambda: product.resource(lab.server)["role"] == "Primary")
-    said = refused(lab.server, "drbd-offsite status", 5, "line is expensive today").stdout
+    said = refused(lab.server, "drbd-offsite status", 5, "Line is expensive today").stdout
     assert "nothing will connect it by itself" in said
     lab.server.run("drbd-offsite connect test_a")
     product.await_up_to_date(lab)
