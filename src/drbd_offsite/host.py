@@ -31,7 +31,8 @@ def observe(site: Site) -> Host:
     seen: dict[str, DrbdResource] = {}
     if proc.version:
         seen = _seen(lambda: drbd.parse_events(run(drbd.EVENTS).stdout.splitlines()), blind) or {}
-    unreadable = (f"{path} cannot be understood; it names an unfinished operation" for path in journal.unreadable())
+    operations, not_understood = journal.operation_files()
+    unreadable = (f"{path} cannot be understood; it names an unfinished operation" for path in not_understood)
     return Host(
         hostname=os.uname().nodename,
         drbd_version=proc.version,
@@ -42,7 +43,7 @@ def observe(site: Site) -> Host:
         in_flight={minor: device.in_flight for minor, device in proc.devices.items()},
         mounts=filesystem.parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="replace")),
         holds=journal.holds(),
-        operations=journal.operations(),
+        operations=operations,
         consulted=consultations(),
         problems=(*blind, *unreadable),
         blind=bool(blind),

@@ -116,9 +116,10 @@ def begin(verb: str, resource: str, parameters: Mapping[str, object]) -> Operati
     Raises ConfigError where an earlier note of it cannot be understood.
     """
     path = STATE / "operations" / f"{verb}-{resource}.json"
-    if str(path) in unreadable():
+    known, not_understood = operation_files()
+    if str(path) in not_understood:
         raise ConfigError(f"{path} cannot be understood.", "Look at it; it names an unfinished operation.")
-    earlier = operations().get(f"{verb}-{resource}")
+    earlier = known.get(f"{verb}-{resource}")
     operation = Operation(verb, resource, earlier.since if earlier else now(), dict(parameters))
     entry = {"verb": verb, "resource": resource, "since": operation.since, "parameters": operation.parameters}
     _write("operations", operation.key, entry)
@@ -134,17 +135,19 @@ def end(operation: Operation) -> None:
 
 def operations() -> dict[str, Operation]:
     """Operations under way by key; those of `unreadable` are not in it."""
-    found = {name: _operation(entry) for name, entry in _entries(STATE / "operations")}
-    return {name: operation for name, operation in found.items() if operation is not None}
+    return operation_files()[0]
 
 
 def unreadable() -> list[str]:
     """The files of operations that cannot be understood."""
-    return [
-        str(STATE / "operations" / f"{name}.json")
-        for name, entry in _entries(STATE / "operations")
-        if _operation(entry) is None
-    ]
+    return operation_files()[1]
+
+
+def operation_files() -> tuple[dict[str, Operation], list[str]]:
+    """`operations` and `unreadable`, by one reading."""
+    found = {name: _operation(entry) for name, entry in _entries(STATE / "operations")}
+    readable = {name: operation for name, operation in found.items() if operation is not None}
+    return readable, [str(STATE / "operations" / f"{name}.json") for name in found if name not in readable]
 
 
 def _operation(entry: object) -> Operation | None:

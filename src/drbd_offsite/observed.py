@@ -10,6 +10,9 @@ from typing import Self
 
 from .model import VolumeName
 
+DRBD_MAJOR = 147
+"""Block major of DRBD's devices (Documentation/admin-guide/devices.txt, and drbd.h)."""
+
 
 class KernelWord(StrEnum):
     """A word the kernel prints. One we do not know is kept as it is and equals none of ours."""
@@ -142,6 +145,10 @@ class DrbdResource:
         return self.connections[0] if self.connections else None
 
     @property
+    def connected(self) -> bool:
+        return self.connection is not None and self.connection.state is ConnectionState.CONNECTED
+
+    @property
     def peer_device(self) -> PeerDevice | None:
         connection = self.connection
         return connection.devices[0] if connection and connection.devices else None
@@ -259,6 +266,10 @@ class Host:
     """Every volume; empty where LVM was not asked."""
     groups: Mapping[str, VolumeGroup] = field(default_factory=dict)
     """Every group; empty where LVM was not asked."""
+
+    def mounted_at(self, minor: int) -> tuple[str, ...]:
+        """Where a DRBD device is mounted, in the order of the mounts."""
+        return tuple(mount.target for mount in self.mounts if mount.devno == (DRBD_MAJOR, minor))
 
     def held(self, resource: str, step: Forbidden) -> Hold | None:
         """The first hold that forbids a step."""

@@ -35,7 +35,6 @@ TAG = "drbd-offsite"
 WATCHDOG_SECONDS = 30.0
 """Between two signs of life; the unit's WatchdogSec is longer than any look."""
 
-
 NOTHING_TO_WATCH_SECONDS = 1.0
 
 LOST_EVENTS = object()

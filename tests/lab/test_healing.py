@@ -41,9 +41,10 @@ def standalone(machine: Machine) -> bool:
 
 def test_a_volume_that_appears_is_attached_and_served(lab: Lab) -> None:
     lab.enter(REPLICATING)
+    # As in a shutdown of both, at the same instant.
     lab.both(
         lambda machine: machine.run(
-            f"systemctl stop {WATCHER} && drbdadm down test_a && lvchange -an local/test_a && systemctl start {WATCHER}"
+            f"systemctl stop {WATCHER} drbd-offsite@test_a && lvchange -an local/test_a && systemctl start {WATCHER}"
         )
     )
     for machine in lab.machines:
@@ -104,7 +105,7 @@ def test_what_is_undone_by_hand_is_healed_after_a_while(lab: Lab) -> None:
 def test_a_hold_keeps_what_was_done_by_hand(lab: Lab) -> None:
     lab.enter(REPLICATING)
     lab.server.run("drbd-offsite hold test_a --reason 'a look with drbdadm'")
-    lab.server.run("drbdadm disconnect test_a", check=False)  # what counts is the state, see cli/disconnect.py
+    lab.server.run("drbdadm disconnect test_a", check=False)  # what counts is the state, see operations/disconnect.py
     lab.server.wait_for("it is disconnected", lambda: standalone(lab.server))
     lab.server.run(f"systemctl restart {WATCHER}")
     before = len(events(lab.server, "done"))

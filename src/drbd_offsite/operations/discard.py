@@ -7,7 +7,6 @@ from ..errors import Refused
 from ..host import observe
 from ..model import Resource, Site
 from ..observed import Forbidden, Role
-from ..plan.half import DRBD_MAJOR
 from ..plan.restore_point import place_of_discarded
 from ..reconcile import LOCK_SECONDS
 from ..run import run
@@ -29,8 +28,7 @@ def discard_here(site: Site, resource: Resource, safety_net: bool, tell: Callabl
                 f"{resource.name} is in no split brain, so nothing here has to be discarded.",
                 f"drbd-offsite status {resource.name} says how it is.",
             )
-        mounted = [mount.target for mount in host.mounts if mount.devno == (DRBD_MAJOR, resource.here.minor)]
-        if mounted:
+        if mounted := host.mounted_at(resource.here.minor):
             raise Refused(
                 f"{resource.name} is mounted at {', '.join(mounted)}, and what is changed here is to be discarded.",
                 f"Stop what uses it and umount {mounted[0]}, then again.",

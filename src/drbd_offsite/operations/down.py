@@ -7,10 +7,10 @@ from .. import journal
 from ..errors import Refused, ToolFailed
 from ..host import end_consultation, observe
 from ..model import Flavour, Resource, Site
-from ..observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
-from ..plan.half import DRBD_MAJOR
+from ..observed import DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
 from ..run import run
 from ..tools import drbd, filesystem
+from .disconnect import disconnect
 
 UNMOUNT_SECONDS = 30.0
 CATCH_UP_SECONDS = 60.0
@@ -26,7 +26,7 @@ def down(site: Site, resource: Resource, shutdown: bool, tell: Callable[[str], N
     host = observe(site)
     if shutdown:
         host = _unmount(site, resource, host)
-    if mounted := _mounted(resource, host):
+    if mounted := host.mounted_at(resource.here.minor):
         raise Refused(f"{resource.name} is mounted at {', '.join(mounted)}.", f"umount {mounted[0]}, then again.")
     if not shutdown:
         journal.hold(resource.name, "it was taken down by hand", frozenset(Forbidden), "down")
@@ -39,7 +39,8 @@ def down(site: Site, resource: Resource, shutdown: bool, tell: Callable[[str], N
             run(drbd.adm("secondary", resource.name))
         if site.flavour is Flavour.SERVER:
             _catch_up(site, resource.name, tell)
-        # drbd_receiver.c: the request to disconnect follows the data in its stream, and is answered after it.
+        if seen.connection is not None:
+            disconnect(site, resource.name)
         run(drbd.adm("down", resource.name))
     except ToolFailed as error:
         error.hint = error.hint or f"See what uses it: fuser -v {resource.here.device}"
@@ -48,14 +49,10 @@ def down(site: Site, resource: Resource, shutdown: bool, tell: Callable[[str], N
     tell(f"{resource.name}: down; its data stays on {resource.here.volume}")
 
 
-def _mounted(resource: Resource, host: Host) -> list[str]:
-    return [mount.target for mount in host.mounts if mount.devno == (DRBD_MAJOR, resource.here.minor)]
-
-
 def _unmount(site: Site, resource: Resource, host: Host) -> Host:
     """Unmount it wherever it is mounted; what still uses it is given a moment to end."""
     until = time.monotonic() + UNMOUNT_SECONDS
-    while mounted := _mounted(resource, host):
+    while mounted := host.mounted_at(resource.here.minor):
         busy = run(filesystem.unmount(mounted[-1]), accept=None).returncode != 0
         if busy and time.monotonic() >= until:
             break
@@ -79,7 +76,7 @@ def _catch_up(site: Site, name: str, tell: Callable[[str], None]) -> None:
 
 def _behind(seen: DrbdResource | None) -> bool:
     """Whether the backup is connected and waiting has a point."""
-    if seen is None or seen.connection is None or seen.connection.state is not ConnectionState.CONNECTED:
+    if seen is None or seen.connection is None or not seen.connected:
         return False
     return any(
         d.replication is not ReplicationState.ESTABLISHED or d.disk is not DiskState.UP_TO_DATE

@@ -25,7 +25,7 @@ def gather(site: Site, host: Host) -> None:
         held = any(hold.set_by == SETTER for hold in host.holds.get(resource.name, ()))
         if held and not known.get(resource.name, {}).get("complete"):
             reason, complete = _reason(host, resource, asked(resource.peer))
-            journal.remember(KIND, resource.name, {"reason": reason, "complete": complete})
+            journal.remember(KIND, resource.name, {"complete": complete})
             journal.hold(resource.name, reason, frozenset({Forbidden.CONNECT}), SETTER)
         elif not held and resource.name in known:
             journal.forget(KIND, resource.name)

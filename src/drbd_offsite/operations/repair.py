@@ -9,12 +9,13 @@ from .. import files, journal
 from ..errors import OffsiteError, Refused, ToolFailed
 from ..host import observe
 from ..model import Flavour, Resource, Site
-from ..observed import ConnectionState, Host
+from ..observed import Host
 from ..plan import findings as plan
 from ..plan import repair
 from ..plan.findings import Findings, Outcome, Verdict
 from ..run import run
 from ..tools import drbd, drbd_log, systemd
+from .disconnect import disconnect
 
 KIND = "findings"
 SETTERS = ("out-of-sync", "suspicious")
@@ -127,11 +128,7 @@ def _send(site: Site, resource: Resource, findings: Findings) -> None:
     name = resource.name
     _keep(name, findings)
     journal.record("repair", name, "Disconnecting for a moment: what differs is sent when they connect again.")
-    # drbdadm gives drbdsetup 5 seconds, and a peer that is slow to agree takes longer: what counts is the state.
-    done = run(drbd.adm("disconnect", name), accept=None)
-    seen = observe(site).drbd.get(name)
-    if seen and seen.connection and seen.connection.state is not ConnectionState.STANDALONE:
-        raise ToolFailed(f"{name} could not be disconnected: {done.complaint or seen.connection.state}.")
+    disconnect(site, name)
     # Not left to the circle, which would wait for a while; killed here, it is the circle's.
     run(drbd.adm("connect", name))
 

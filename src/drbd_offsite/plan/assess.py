@@ -119,14 +119,8 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
         level = max(level, Level.HELD if hold.set_by in ASKED_FOR else Level.BROKEN)
         sentences += explain(hold)
     if seen is None:
-        return Assessment(
-            resource.name,
-            Level.BROKEN,
-            (
-                *sentences,
-                "Whether it is up cannot be seen." if host.blind else "It is not up: nothing is served or replicated.",
-            ),
-        )
+        down = "Whether it is up cannot be seen." if host.blind else "It is not up: nothing is served or replicated."
+        return Assessment(resource.name, Level.BROKEN, (*sentences, down))
     here, there = _copies(site, seen)
     level = max(level, here)
     if here is Level.BROKEN:
@@ -136,8 +130,7 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
         )
     device = seen.peer_device
     sentences += _connection(site, host, resource, seen)
-    connected = seen.connection is not None and seen.connection.state is ConnectionState.CONNECTED
-    if not connected:
+    if not seen.connected:
         level = max(level, Level.UNPROTECTED) if not holds else level
     elif device and device.replication is ReplicationState.ESTABLISHED and device.out_of_sync_bytes:
         level = Level.BROKEN

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..model import Flavour, Peer, Resource, Site
-from ..observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
+from ..observed import ConnectionState, DiskState, Forbidden, Host, ReplicationState, Role
 from .assess import ASKED_FOR, Level, assess, explain
 
 A_WHILE = timedelta(minutes=2)
@@ -228,9 +228,9 @@ def _seen(site: Site, host: Host, resource: Resource) -> Iterator[str]:
     replication = device.replication if device else ReplicationState.OFF
     # A remark says it better, where there is one.
     remarked = {hold.set_by for hold in host.holds.get(resource.name, ())} & {"out-of-sync", "suspicious"}
-    if not _connected(seen) or replication in (ReplicationState.AHEAD, ReplicationState.BEHIND):
+    if not seen.connected or replication in (ReplicationState.AHEAD, ReplicationState.BEHIND):
         if Forbidden.CONNECT in wanted:
-            broken_off = seen.disk is DiskState.INCONSISTENT and not _connected(seen)
+            broken_off = seen.disk is DiskState.INCONSISTENT and not seen.connected
             yield "unusable" if broken_off else "unprotected"
     elif device and replication is ReplicationState.ESTABLISHED and device.out_of_sync_bytes and not remarked:
         yield "differs"
@@ -245,7 +245,7 @@ def _silence(site: Site, host: Host, peer: Peer, lost: Mapping[str, Mapping[str,
         and resource.name in host.drbd
         and host.held(resource.name, Forbidden.CONNECT) is None
     ]
-    if speaking and not any(_connected(host.drbd[resource.name]) for resource in speaking):
+    if speaking and not any(host.drbd[resource.name].connected for resource in speaking):
         since = _since(lost, speaking)
         yield Condition(
             f"{peer.name} silent",
@@ -262,10 +262,6 @@ def _silence(site: Site, host: Host, peer: Peer, lost: Mapping[str, Mapping[str,
             ),
             timedelta(hours=site.silence_hours),
         )
-
-
-def _connected(seen: DrbdResource) -> bool:
-    return seen.connection is not None and seen.connection.state is ConnectionState.CONNECTED
 
 
 def _since(lost: Mapping[str, Mapping[str, Any]], resources: Iterable[Resource]) -> str:

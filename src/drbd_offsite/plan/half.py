@@ -119,7 +119,7 @@ def _serve(host: Host, task: Task, resource: Resource, seen: DrbdResource | None
         force = ("--force",) if fresh else ()
         yield Run(drbd.adm("primary", task.name, *force), "the server's volume holds the data")
     in_fstab = filesystem.fstab_targets(moved, frozenset({resource.by_res}))
-    mounted = {mount.target for mount in host.mounts if mount.devno == (DRBD_MAJOR, task.here.minor)}
+    mounted = host.mounted_at(task.here.minor)
     for target in task.mounts:
         if target not in mounted:
             argv = (
@@ -128,10 +128,6 @@ def _serve(host: Host, task: Task, resource: Resource, seen: DrbdResource | None
                 else filesystem.mount(task.here.device, target)
             )
             yield Run(argv, "its filesystem was mounted there")
-
-
-DRBD_MAJOR = 147
-"""Block major of DRBD's devices (Documentation/admin-guide/devices.txt, and drbd.h)."""
 
 
 def _connect(site: Site, host: Host, task: Task, seen: DrbdResource | None) -> Iterator[Run]:

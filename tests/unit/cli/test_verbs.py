@@ -110,7 +110,6 @@ def test_down_holds_and_up_lifts(command: Command, replicated: World) -> None:
 
 
 def test_disconnect_holds_and_connect_lifts(command: Command, replicated: World) -> None:
-    replicated.machine._adm_disconnect = lambda _: setattr(replicated.machine.kernel, "connected", False)
     said = command("disconnect", "test_a", "--reason", "the line is being dug up")
     assert said.code == ExitCode.DONE
     assert not replicated.machine.kernel.connected
@@ -130,7 +129,9 @@ def test_a_disconnect_that_took_too_long_and_came_to_pass_is_no_failure(command:
     assert command("disconnect", "test_a").code == ExitCode.DONE
 
 
-def test_a_disconnect_that_failed_says_so(command: Command, replicated: World) -> None:
+def test_a_disconnect_that_failed_says_so(command: Command, replicated: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
     def failing(_: object) -> None:
         raise ToolFailed("drbdsetup-84 disconnect: refused")
 

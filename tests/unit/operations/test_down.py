@@ -31,6 +31,12 @@ def _machine(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     programs.allow(drbd.EVENTS, events())
     programs.allow(drbd.adm("secondary", "test_a"))
     programs.allow(drbd.adm("down", "test_a"))
+
+    def disconnect(_: str) -> Answer:
+        programs.allow(drbd.EVENTS, events(connected=False))
+        return Answer()
+
+    programs.allow(drbd.adm("disconnect", "test_a"), disconnect)
     ticks = iter(range(10**6))
     monkeypatch.setattr(module.time, "monotonic", lambda: float(next(ticks)))
     monkeypatch.setattr(module.time, "sleep", lambda _: None)
@@ -49,7 +55,7 @@ def changes(programs: Programs) -> list[str]:
 
 def test_it_is_demoted_and_taken_out_of_the_kernel_and_held_so(programs: Programs) -> None:
     told = down()
-    assert changes(programs) == ["drbdadm secondary test_a", "drbdadm down test_a"]
+    assert changes(programs) == ["drbdadm secondary test_a", "drbdadm disconnect test_a", "drbdadm down test_a"]
     assert journal.holds()["test_a"][0].forbids == set(Forbidden)
     assert journal.events()[-1]["event"] == "down"
     assert "its data stays on local/test_a" in told[-1]
@@ -65,7 +71,24 @@ def test_what_the_peer_was_asked_is_asked_anew_when_it_comes_up_again() -> None:
 def test_a_backup_is_only_taken_down(programs: Programs) -> None:
     programs.allow(drbd.EVENTS, events("Secondary"))
     down(BACKUP)
-    assert changes(programs) == ["drbdadm down test_a"]
+    assert changes(programs) == ["drbdadm disconnect test_a", "drbdadm down test_a"]
+
+
+def test_two_machines_that_leave_at_once_refuse_each_other_only_at_first(programs: Programs) -> None:
+    """Seen when both were stopped at the same instant; `drbdadm down` gives up at the first refusal."""
+    refusal = "test_a: State change failed: (-10) State change was refused by peer node"
+
+    def disconnect(_: str) -> Answer:
+        programs.allow(drbd.EVENTS, events(connected=False))
+        return Answer()
+
+    programs.allow(drbd.adm("disconnect", "test_a"), Answer("", 11, refusal), disconnect)
+    down(shutdown=True)
+    assert changes(programs)[-3:] == ["drbdadm disconnect test_a"] * 2 + ["drbdadm down test_a"]
+    programs.allow(drbd.EVENTS, events())
+    programs.allow(drbd.adm("disconnect", "test_a"), Answer("", 11, refusal))
+    with pytest.raises(ToolFailed, match="refused by peer node"):
+        down(shutdown=True)
 
 
 def test_at_shutdown_nothing_is_held(programs: Programs) -> None:

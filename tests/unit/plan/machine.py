@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from drbd_offsite import config
 from drbd_offsite.model import Flavour, Site, VolumeName
 from drbd_offsite.observed import (
+    DRBD_MAJOR,
     ConnectionState,
     DiskState,
     DrbdConnection,
@@ -27,7 +28,7 @@ from drbd_offsite.observed import (
     VolumeGroup,
 )
 from drbd_offsite.plan.actions import Action, AskPeer, Note, RemoveFile, Run, WriteFile
-from drbd_offsite.plan.half import DRBD_MAJOR, Findings, remaining
+from drbd_offsite.plan.half import Findings, remaining
 from drbd_offsite.plan.task import Task
 from drbd_offsite.protocol import Half
 from drbd_offsite.render import Credentials
@@ -269,6 +270,10 @@ class Machine:
         need(self.kernel and not self.kernel.connected, "connect: not now")
         need(Forbidden.CONNECT not in self.forbidden, "connect: a hold is in the way")
         self.kernel.connected = True
+
+    def _adm_disconnect(self, _: list[str]) -> None:
+        need(self.kernel, "disconnect: no resource")
+        self.kernel.connected = False
 
     def _umount(self, words: list[str]) -> None:
         (target,) = words
