@@ -18,6 +18,9 @@ from validate import Validator, VdtMissingValue, VdtValueError
 from .errors import ConfigError, NotConfigured
 from .model import (
     RESOURCE_NAME,
+    RESYNC_RATES,
+    TUNABLE,
+    Alerts,
     Flavour,
     MetadataPlace,
     Peer,
@@ -127,7 +130,7 @@ def allowed(check: str) -> str:
     kind = re.match(r"\w+", check)
     match kind[0] if kind else "":
         case "integer":
-            low, high = re.search(r"min=(\d+)", check), re.search(r"max=(\d+)", check)
+            low, high = re.search(r"min=(-?\d+)", check), re.search(r"max=(-?\d+)", check)
             return f"a whole number from {low[1]} to {high[1]}" if low and high else "a whole number"
         case "boolean":
             return "yes or no"
@@ -172,6 +175,13 @@ def _seconds(value: object) -> float:
     return float(value)
 
 
+def _resync_rate(value: object) -> int:
+    rate = int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,7}", value) else -1
+    if rate and rate not in RESYNC_RATES:
+        raise VdtValueError(value)
+    return rate
+
+
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL})*\.?"
 _CHECKS: dict[str, Callable[..., object]] = {
@@ -185,6 +195,7 @@ _CHECKS: dict[str, Callable[..., object]] = {
     "interface": _match(r"[A-Za-z][A-Za-z0-9_.-]{0,14}"),
     "ipv4": _ipv4,
     "seconds_or_forever": _seconds,
+    "resync_rate": _resync_rate,
     "volume": _noun(VolumeName.parse),
     "metadata": _noun(MetadataPlace.parse),
 }
@@ -197,6 +208,7 @@ _WORDS = {
     "interface": "the name of a network interface, at most 15 characters",
     "ipv4": "an IPv4 address",
     "seconds_or_forever": 'a whole number of seconds, or "forever"',
+    "resync_rate": f"0, or a whole number from {RESYNC_RATES[0]} to {RESYNC_RATES[-1]}",
     "volume": "a logical volume as GROUP/NAME",
     "metadata": "a metadata place as GROUP/NAME[SLOT] or GROUP/NAME",
     "string": "a text",
@@ -223,10 +235,10 @@ def _assign(document: ConfigObj, dotted: str, value: str | None) -> None:
     subsection, _, key = rest.rpartition(".")
     place = document.setdefault(section, {})
     if value is None:
-        if subsection:
-            place.get(subsection, {}).pop(key, None)
-        else:
+        if rest in place or not subsection:  # a subsection's name may have dots
             place.pop(rest, None)
+        else:
+            place.get(subsection, {}).pop(key, None)
         return
     if subsection:
         place = place.setdefault(subsection, {})
@@ -316,6 +328,9 @@ def _resource(name: str, keys: Mapping[str, Any]) -> Resource:
         peer=keys["peer"],
         here=Replica(keys["volume"], keys["metadata"], keys["minor"], keys["port"]),
         there=Replica(keys["peer_volume"], keys["peer_metadata"], keys["peer_minor"], keys["peer_port"]),
+        priority=keys["priority"],
+        resync_rate=keys["resync_rate"],
+        alerts=Alerts(keys["alerts"]),
     )
 
 
@@ -333,6 +348,8 @@ def resource_keys(resource: Resource) -> dict[str, str]:
         "port": str(here.port),
         "peer_port": str(there.port),
     }
+    usual = {name: default_of(check) for name, _, check in keys("resources")}
+    values |= {key: text for key in TUNABLE if (text := str(getattr(resource, key))) != usual[key]}
     return {f"resources.{resource.name}.{key}": value for key, value in values.items()}
 
 

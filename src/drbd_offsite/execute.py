@@ -1,13 +1,15 @@
 """The one place where actions are carried out."""
 
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from . import files, host, journal, peer
-from .errors import OffsiteError
+from .errors import OffsiteError, ToolFailed
 from .model import Site
-from .observed import Forbidden, Role
-from .plan.actions import Action, AskPeer, Consult, Lift, Note, Promote, RemoveFile, Run, WriteFile
-from .protocol import MachineReport, Replicated, Report
+from .observed import ConnectionState, Forbidden, Role
+from .plan.actions import Action, AskPeer, Consult, Disconnect, Lift, Note, Once, Promote, RemoveFile, Run, WriteFile
+from .protocol import ANSWERS, Answer, MachineReport, Report
 from .run import run
 from .tools import drbd
 
@@ -15,7 +17,11 @@ WORD_SECONDS = 15.0
 """For the peer's word on whether it serves a resource; it is asked again."""
 
 
-def execute(action: Action, site: Site) -> Replicated | None:
+LEAVE_TRIES = 5
+"""Two machines that leave at the same instant refuse each other (drbdsetup: -10, refused by peer node)."""
+
+
+def execute(action: Action, site: Site) -> Answer | None:
     """Carry out one action. Returns the peer's answer where it asked for one."""
     match action:
         case Run():
@@ -25,19 +31,46 @@ def execute(action: Action, site: Site) -> Replicated | None:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             files.write(path, action.text, action.mode)
         case RemoveFile():
-            files.remove(Path(action.path))
+            path = Path(action.path)
+            files.remove(path)
+            if path.parent.suffix == ".d" and path.parent.parent.name == "system":
+                with suppress(OSError):  # a unit's drop-ins of somebody else stay
+                    path.parent.rmdir()
         case AskPeer():
-            return peer.ask(site, site.peers[action.peer], action.request, Replicated)
+            return peer.ask(site, site.peers[action.peer], action.request, ANSWERS[type(action.request)])
         case Consult():
             _consult(action, site)
         case Promote():
             run(drbd.adm("primary", action.resource))
             host.end_consultation(action.resource)
+        case Disconnect():
+            _disconnect(action.resource, site)
         case Lift():
             journal.lift(action.resource, action.why, set_by=action.set_by)
+        case Once():
+            execute(action.step, site)
+            execute(action.note, site)
         case Note(operation=operation):
             journal.begin(operation.verb, operation.resource, {**operation.parameters, action.key: action.value})
     return None
+
+
+def _disconnect(name: str, site: Site) -> None:
+    """The peer agrees first, after the data that is on its way to it (drbd_receiver.c). Raises ToolFailed.
+
+    drbdadm gives drbdsetup 5 seconds, and a peer that is slow to agree takes longer: what counts is the state.
+    """
+    complaint = ""
+    for _ in range(LEAVE_TRIES):
+        try:
+            complaint = run(drbd.adm("disconnect", name), accept=None).complaint
+        except ToolFailed as error:
+            complaint = error.message
+        seen = host.observe(site).drbd.get(name)
+        if seen is None or seen.connection is None or seen.connection.state is ConnectionState.STANDALONE:
+            return
+        time.sleep(1.0)
+    raise ToolFailed(f"{name} could not be disconnected: {complaint}.")
 
 
 def _consult(action: Consult, site: Site) -> None:

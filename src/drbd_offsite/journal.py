@@ -128,9 +128,9 @@ def begin(verb: str, resource: str, parameters: Mapping[str, object]) -> Operati
     return operation
 
 
-def end(operation: Operation) -> None:
+def end(operation: Operation, how: str = "is complete") -> None:
     files.remove(STATE / "operations" / f"{operation.key}.json")
-    record("operation-ended", operation.resource, f"{operation.verb} is complete.")
+    record("operation-ended", operation.resource, f"{operation.verb} {how}.")
 
 
 def operations() -> dict[str, Operation]:

@@ -15,6 +15,14 @@ MAX_INDEXED_BYTES = (METADATA_SLOT_BYTES - 36 * 2**10) * 8 * 4096
 """The largest volume that one such slot can describe, a little less than 4 TiB: a bit for 4 KiB, and the slot
 holds 36 KiB beside the bitmap (drbd_int.h, DRBD_MAX_SECTORS_BM). The kernel cuts a larger one off silently."""
 
+PRIORITIES = range(-100, 101)
+
+RESYNC_RATES = range(250, 4 * 2**20 + 1)
+"""KiB a second that DRBD takes as a limit (drbd_limits.h, C_MAX_RATE); a resource with another one is not read."""
+
+TUNABLE = ("priority", "resync_rate", "alerts")
+"""Keys of a resource that ``set`` changes while it is in use, on both machines."""
+
 
 class Flavour(StrEnum):
     SERVER = "server"
@@ -38,6 +46,14 @@ class RestorePoint(StrEnum):
     REQUIRE = "require"
     PREFER = "prefer"
     NEVER = "never"
+
+
+class Alerts(StrEnum):
+    """Which alerts of a resource are sent."""
+
+    ALL = "all"
+    FAULTS = "faults"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -114,6 +130,11 @@ class Resource:
     peer: str
     here: Replica
     there: Replica
+    priority: int = 0
+    """One of `PRIORITIES`; of two that need a resync, the higher one has it first."""
+    resync_rate: int = 0
+    """One of `RESYNC_RATES`; 0 for what follows from the link's speed."""
+    alerts: Alerts = Alerts.ALL
 
     @property
     def by_res(self) -> str:

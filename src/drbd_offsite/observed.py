@@ -225,6 +225,11 @@ class Operation:
     def key(self) -> str:
         return f"{self.verb}-{self.resource}"
 
+    @property
+    def finished_by(self) -> str:
+        """The verb that a person runs again; the backup's own are halves of the server's."""
+        return {"replicate": "add", "release": "remove"}.get(self.verb, self.verb)
+
 
 @dataclass(frozen=True, slots=True)
 class Consultation:

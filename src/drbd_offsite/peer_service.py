@@ -43,6 +43,18 @@ def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -
             from .operations import half
 
             return half.replicate(site, peer, request)
+        case protocol.Enlarge():
+            from .operations import grow
+
+            return grow.enlarge(site, peer, request)
+        case protocol.Release():
+            from .operations import remove
+
+            return remove.release(site, peer, request)
+        case protocol.Tune():
+            from .operations import tune
+
+            return tune.tune(site, peer, request)
         case protocol.Hello() | protocol.Enrol():
             from .operations import enrol
 

@@ -9,10 +9,11 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import BadRequest, ExitCode, Held, OffsiteError, PeerUnreachable, Refused
-from .model import RESOURCE_NAME, MetadataPlace, Replica, VolumeName
+from .model import RESOURCE_NAME, TUNABLE, MetadataPlace, Replica, VolumeName
 
 _A = TypeVar("_A")
 
@@ -26,6 +27,7 @@ HOSTNAME = re.compile(rf"(?=.{{1,64}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
 TOKEN = re.compile(r"[0-9a-f]{64}\Z")
 FINGERPRINT = re.compile(r"(?:(?:[0-9A-F]{2}:){31}[0-9A-F]{2}|[A-Za-z0-9+/]{43}=|)\Z")
 SSH_PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}={0,2}\Z")
+TUNED = re.compile(r"[a-z0-9-]{1,20}\Z")
 _WORD = re.compile(r"[\x20-\x7e]{0,200}\Z")
 _MAX_VOLUME = 2**60
 
@@ -60,6 +62,14 @@ def _noun(parse: Callable[[str], object]) -> Any:
             return False
 
     return _checked(check)
+
+
+def _instant(text: str) -> datetime:
+    """Raises ValueError for anything but an instant with its zone."""
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError(text)
+    return instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,43 @@ class Replicate:
 
 
 @dataclass(frozen=True, slots=True)
+class Enlarge:
+    """Make room for a resource of ``size_bytes``: enlarge the copy's volume, and metadata of its own."""
+
+    VERB: ClassVar[str] = "enlarge"
+    name: str = _text(RESOURCE_NAME)
+    size_bytes: int = _whole(1, _MAX_VOLUME)
+    only_check: bool = _checked(lambda v: isinstance(v, bool))
+    """Refuse what would be refused, and do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The server replicates a volume no more: take the copy's resource down and forget it; the volume stays."""
+
+    VERB: ClassVar[str] = "release"
+    name: str = _text(RESOURCE_NAME)
+    server: Half = _nested()
+    """Tells this resource from an earlier or later one of that name."""
+    delete_copy: bool = _checked(lambda v: isinstance(v, bool))
+    """The volume goes too."""
+    only_check: bool = _checked(lambda v: isinstance(v, bool))
+    """Refuse what would be refused, and do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tune:
+    """Give a key of a resource another value, in the configuration, the rendered files and the kernel."""
+
+    VERB: ClassVar[str] = "tune"
+    name: str = _text(RESOURCE_NAME)
+    key: str = _checked(lambda v: v in TUNABLE)
+    value: str = _text(TUNED)
+    only_check: bool = _checked(lambda v: isinstance(v, bool))
+    """Refuse what would be refused, and do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Connect:
     """Connect a resource unless a hold forbids it."""
 
@@ -126,7 +173,7 @@ class Connect:
     name: str = _text(RESOURCE_NAME)
 
 
-Request = Hello | Enrol | Report | Replicate | Connect
+Request = Hello | Enrol | Report | Replicate | Enlarge | Release | Tune | Connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +181,8 @@ class Greeting:
     hostname: str = _text(HOSTNAME)
     flavour: str = _text(_WORD)
     drbd_version: str = _text(_WORD)
+    now: str = _noun(_instant)
+    """By the clock there: ISO 8601, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +213,28 @@ class Replicated:
 
 
 @dataclass(frozen=True, slots=True)
+class Enlarged:
+    size_bytes: int = _whole(1, _MAX_VOLUME)
+    """Of the copy's volume, in all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """It was done, or there was nothing to do."""
 
 
-Answer = Greeting | MachineReport | Replicated | Done
+Answer = Greeting | MachineReport | Replicated | Enlarged | Done
+
+ANSWERS: Mapping[type[Request], type[Answer]] = {
+    Hello: Greeting,
+    Enrol: Done,
+    Report: MachineReport,
+    Replicate: Replicated,
+    Enlarge: Enlarged,
+    Release: Done,
+    Tune: Done,
+    Connect: Done,
+}
 
 _REQUESTS: dict[str, type[Any]] = {request.VERB: request for request in get_args(Request)}
 _ERRORS: dict[int, type[OffsiteError]] = {

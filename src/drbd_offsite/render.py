@@ -1,11 +1,12 @@
 """Configuration to files: what drbdadm, OpenVPN, WireGuard, sshd and systemd read. The only user of jinja2."""
 
 import functools
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .model import Flavour, Peer, Resource, Site, TunnelMode
+from .model import RESYNC_RATES, Flavour, Peer, Resource, Site, TunnelMode
 from .tools import ssh, systemd
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def render(site: Site, credentials: Mapping[str, Credentials], hostname: str) ->
             tunnels.append(unit)
     if tunnels:
         files.append(fill("tunnels.conf.j2", TUNNELS_FILE, 0o644, units=tunnels))
-    previous: dict[str, str] = {}
+    waits_for = resync_after(site)
     for resource in site.resources.values():
         peer = site.peer_of(resource)
         files.append(
@@ -73,20 +74,36 @@ def render(site: Site, credentials: Mapping[str, Credentials], hostname: str) ->
                 peer=peer,
                 hostname=hostname,
                 secret=credentials.get(peer.name, Credentials()).drbd_secret,
-                after=previous.get(peer.name),
-                limits=limits(peer.link_speed),
+                after=waits_for.get(resource.name),
+                limits=limits(peer.link_speed, resource.resync_rate),
                 handler=HANDLER,
             )
         )
         volumes = dict.fromkeys((resource.here.volume, resource.here.metadata.volume))
         units = [systemd.device_unit(volume.path) for volume in volumes]
         tunnel = systemd.tunnel_unit(peer)
-        files.append(fill("resource.conf.j2", _resource_drop_in(resource), 0o644, units=units, tunnel=tunnel))
-        previous[peer.name] = resource.name
+        files.append(fill("resource.conf.j2", resource_drop_in(resource), 0o644, units=units, tunnel=tunnel))
     if any(theirs.drbd_secret for theirs in credentials.values()):
         files.append(fill("peer-socket.conf.j2", SOCKET_FILE, 0o644))
         files.append(Rendered(f"{KEYS}/authorized_keys", _authorized_keys(site, credentials), 0o600))
     return tuple(files)
+
+
+def resync_order(site: Site, peer: str) -> tuple[str, ...]:
+    """A peer's resources in the order of their resyncs: by priority, and among equals as in the configuration."""
+    theirs = [resource for resource in site.resources.values() if resource.peer == peer]
+    return tuple(resource.name for resource in sorted(theirs, key=lambda resource: -resource.priority))
+
+
+def resync_after(site: Site) -> dict[str, str]:
+    """For whose resync each resource waits; the first one of a peer waits for none, and is not in it.
+
+    Only the server says so, and its pause holds for both. With an order on each machine, and not the same one, each
+    would pause what the other waits for (drbd_worker.c, drbd_pause_after), for good.
+    """
+    if site.flavour is not Flavour.SERVER:
+        return {}
+    return {name: before for peer in site.peers for before, name in itertools.pairwise(resync_order(site, peer))}
 
 
 @functools.cache
@@ -109,7 +126,7 @@ def resource_file(resource: Resource) -> str:
     return f"/etc/drbd.d/{resource.here.minor}_{resource.name}.res"
 
 
-def _resource_drop_in(resource: Resource) -> str:
+def resource_drop_in(resource: Resource) -> str:
     return f"/etc/systemd/system/{systemd.resource_unit(resource.name)}.d/volume.conf"
 
 
@@ -165,18 +182,19 @@ SEND_BUFFER_KIB = 10240
 """The largest that drbdsetup takes (10M)."""
 
 
-def limits(link_speed: int) -> Limits:
-    """From the link's speed in Mbit/s.
+def limits(link_speed: int, resync_rate: int = 0) -> Limits:
+    """From the link's speed in Mbit/s and a resource's own limit (0 for none) in KiB a second.
 
-    Resync takes at most three quarters of the link, and keeps one round trip's worth in flight; the
-    writer stops waiting for the link (pull-ahead) before the send buffer or the activity log is full.
+    Resync takes at most three quarters of the link, or its own limit, and keeps one round trip's worth in flight;
+    the writer stops waiting for the link (pull-ahead) before the send buffer or the activity log is full.
     """
     link = link_speed * 1_000_000 // 8 // 1024
+    flow = min(link, resync_rate or link)
     al_extents = 1237
     return Limits(
-        max_rate=min(max(link * 3 // 4, 250), 4 * 2**20),  # DRBD's own limits; beyond them no resource is read
-        min_rate=max(min(link // 4, 1024), 16),
-        fill_target=max(min(int(link * ROUND_TRIP_SECONDS), SEND_BUFFER_KIB), 64),
+        max_rate=resync_rate or min(max(link * 3 // 4, RESYNC_RATES[0]), RESYNC_RATES[-1]),
+        min_rate=max(min(flow // 4, 1024), 16),
+        fill_target=max(min(int(flow * ROUND_TRIP_SECONDS), SEND_BUFFER_KIB), 64),
         congestion_fill=SEND_BUFFER_KIB * 6 // 10,
         congestion_extents=al_extents * 9 // 10,
         al_extents=al_extents,

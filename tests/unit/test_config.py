@@ -1,6 +1,7 @@
 import math
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from drbd_offsite import config
 from drbd_offsite.errors import ConfigError, NotConfigured
-from drbd_offsite.model import Flavour, MetadataPlace, TunnelMode, VolumeName
+from drbd_offsite.model import PRIORITIES, TUNABLE, Alerts, Flavour, MetadataPlace, TunnelMode, VolumeName
 
 from . import make
 
@@ -296,6 +297,49 @@ def test_a_resource_reads_as_it_is_written() -> None:
     text = config.updated(make.CONFIG, config.resource_keys(large))
     assert config.parse(text).resources["large-one.x"] == large
     assert config.parse(text).resources["test_a"] == make.resource()
+
+
+def test_a_resource_with_dots_in_its_name_can_be_taken_away_and_no_other() -> None:
+    for name in ("large-one.x", "test_a.minor"):
+        text = config.updated(make.CONFIG, config.resource_keys(make.resource(name, 3)))
+        without = config.parse(config.updated(text, {f"resources.{name}": None}))
+        assert without.resources == {"test_a": make.resource()}
+
+
+def test_what_can_be_set_reads_as_it_is_written_and_is_written_only_where_it_is_not_the_default() -> None:
+    first = replace(make.resource("first", 3), priority=1, resync_rate=500, alerts=Alerts.FAULTS)
+    text = config.updated(make.CONFIG, config.resource_keys(first))
+    assert config.parse(text).resources["first"] == first
+    assert all(f"{key} = " in text for key in TUNABLE)
+    assert not any(key.rpartition(".")[2] in TUNABLE for key in config.resource_keys(make.resource()))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("resync_rate", "249", "0, or a whole number from 250 to 4194304"),
+        ("resync_rate", "4194305", "0, or a whole number from 250 to 4194304"),
+        ("resync_rate", "1M", "0, or a whole number from 250 to 4194304"),
+        ("alerts", "some", "one of all, faults, none"),
+    ],
+)
+def test_a_rate_that_drbd_would_refuse_and_alerts_that_there_are_not_are_faults(
+    key: str, value: str, allowed: str
+) -> None:
+    text = config.updated(make.CONFIG, {f"resources.test_a.{key}": value})
+    assert faults(text) == [f"{FILE}: [resources] [[test_a]] {key} = {value}: not {allowed}"]
+
+
+def test_a_priority_reads_as_it_is_written_and_is_written_only_where_it_is_one() -> None:
+    for priority in (PRIORITIES[0], -1, 1, PRIORITIES[-1]):
+        first = replace(make.resource("first", 3), priority=priority)
+        assert config.parse(config.updated(make.CONFIG, config.resource_keys(first))).resources["first"] == first
+    assert config.parse(make.CONFIG).resources["test_a"].priority == 0
+    assert not any("priority" in key for key in config.resource_keys(make.resource()))
+    for wrong in ("-101", "101", "high"):
+        text = config.updated(make.CONFIG, {"resources.test_a.priority": wrong})
+        place = f"{FILE}: [resources] [[test_a]] priority = {wrong}"
+        assert faults(text) == [f"{place}: not a whole number from -100 to 100"]
 
 
 def test_metadata_without_an_index_reads_as_it_is_written() -> None:

@@ -5,10 +5,23 @@ from typing import get_args
 import pytest
 
 from drbd_offsite import host, journal, protocol
-from drbd_offsite.errors import OffsiteError, Refused, ToolFailed
-from drbd_offsite.execute import WORD_SECONDS, execute
+from drbd_offsite.errors import BadRequest, OffsiteError, Refused, ToolFailed
+from drbd_offsite.execute import LEAVE_TRIES, WORD_SECONDS, execute
 from drbd_offsite.observed import Consultation, Forbidden
-from drbd_offsite.plan.actions import Action, AskPeer, Consult, Note, Promote, RemoveFile, Run, WriteFile
+from drbd_offsite.plan.actions import (
+    Action,
+    AskPeer,
+    Consult,
+    Disconnect,
+    Lift,
+    Note,
+    Once,
+    Promote,
+    RemoveFile,
+    Run,
+    WriteFile,
+)
+from drbd_offsite.tools import drbd
 
 from . import make
 from .conftest import Answer, Programs
@@ -38,11 +51,108 @@ def test_a_file_is_written_with_its_directories_and_taken_away(root: Path) -> No
     assert not path.exists()
 
 
+def test_a_unit_s_directory_of_drop_ins_goes_with_the_last_of_them(root: Path) -> None:
+    ours, theirs = "/etc/systemd/system/x.service.d/volume.conf", "/etc/systemd/system/x.service.d/theirs.conf"
+    for path in (ours, theirs):
+        execute(WriteFile(path, "text\n", 0o644, "why"), SITE)
+    execute(RemoveFile(ours, "why"), SITE)
+    assert (root / theirs.lstrip("/")).exists()
+    execute(RemoveFile(theirs, "why"), SITE)
+    assert not (root / "etc/systemd/system/x.service.d").exists()
+    execute(RemoveFile(theirs, "why"), SITE)
+
+
+def test_the_directory_of_somebody_else_s_package_stays(root: Path) -> None:
+    execute(WriteFile("/etc/drbd.d/0_test_a.res", "text\n", 0o600, "why"), SITE)
+    execute(RemoveFile("/etc/drbd.d/0_test_a.res", "why"), SITE)
+    assert list((root / "etc/drbd.d").iterdir()) == []
+
+
+def test_a_step_without_a_trace_is_noted_after_it(programs: Programs) -> None:
+    begun = journal.begin("grow", "test_a", {"done": False})
+    once = Once(Run(("resize2fs", "/dev/drbd0"), "why"), Note(begun, "done", True, "why"))
+    programs.allow(("resize2fs", "/dev/drbd0"), Answer("", 1, "no"), Answer())
+    with pytest.raises(ToolFailed):
+        execute(once, SITE)
+    assert journal.operations()["grow-test_a"].parameters == {"done": False}
+    execute(once, SITE)
+    assert journal.operations()["grow-test_a"].parameters == {"done": True}
+
+
+def test_all_holds_are_lifted_where_nobody_is_named() -> None:
+    for setter in ("hold", "disconnect"):
+        journal.hold("test_a", "because", frozenset({Forbidden.CONNECT}), setter)
+    journal.hold("test_b", "because", frozenset({Forbidden.CONNECT}), "hold")
+    execute(Lift("test_a", "", "it is gone"), SITE)
+    assert list(journal.holds()) == ["test_b"]
+
+
+# -- the end of a connection -----------------------------------------------------------------------
+
+
+DISCONNECT = ("drbdadm", "disconnect", "test_a")
+
+
+def connection(state: str) -> str:
+    """The kernel goes on listing one that was ended."""
+    line = f"exists connection name:test_a peer-node-id:0 connection:{state} role:Unknown\n" if state else ""
+    return f"exists resource name:test_a role:Primary suspended:no\n{line}exists -\n"
+
+
+@pytest.fixture
+def _kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    host.PROC_DRBD.write_text("version: 8.4.11 (api:1/proto:86-101)\n")
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+@pytest.mark.parametrize("after", [connection("StandAlone"), connection(""), "exists -\n"])
+@pytest.mark.parametrize(
+    "end",
+    [Answer(), Answer("", 5, "drbdsetup did not terminate within 5 seconds")],
+    ids=["in time", "after drbdadm had lost its patience"],
+)
+@pytest.mark.usefixtures("_kernel")
+def test_a_connection_is_ended_when_the_kernel_says_so(programs: Programs, after: str, end: Answer) -> None:
+    programs.allow(drbd.EVENTS, after)
+    programs.allow(DISCONNECT, end)
+    execute(Disconnect("test_a", "why"), SITE)
+    assert programs.ran.count(DISCONNECT) == 1
+
+
+@pytest.mark.usefixtures("_kernel")
+def test_a_peer_that_refuses_is_asked_again_and_not_for_ever(programs: Programs) -> None:
+    """Two that leave at the same instant refuse each other."""
+    refusal = Answer("", 11, "State change failed: (-10) State change was refused by peer node")
+    programs.allow(DISCONNECT, refusal)
+    programs.allow(drbd.EVENTS, connection("Connected"), connection("Connected"), connection("StandAlone"))
+    execute(Disconnect("test_a", "why"), SITE)
+    assert programs.ran.count(DISCONNECT) == 3
+    programs.allow(drbd.EVENTS, connection("Connected"))
+    programs.ran.clear()
+    with pytest.raises(ToolFailed, match=r"could not be disconnected: .*refused by peer node"):
+        execute(Disconnect("test_a", "why"), SITE)
+    assert programs.ran.count(DISCONNECT) == LEAVE_TRIES
+
+
 def test_the_peer_is_asked_and_its_answer_returned(programs: Programs) -> None:
     answer = protocol.Replicated(protocol.Half.of(make.replica(4)), 5)
     programs.machine = lambda argv, _: Answer(protocol.encode_answer(answer)) if argv[0] == "ssh" else None
     assert execute(AskPeer("backup", REQUEST, "why"), SITE) == answer
     assert protocol.decode_request(programs.inputs[0]) == REQUEST
+
+
+def test_each_request_has_an_answer_of_its_own_kind(programs: Programs) -> None:
+    half = protocol.Half.of(make.replica())
+    release = protocol.Release("test_a", half, delete_copy=False, only_check=False)
+    for request, answer in (
+        (protocol.Enlarge("test_a", 1, only_check=False), protocol.Enlarged(7)),
+        (release, protocol.Done()),
+    ):
+        said = Answer(protocol.encode_answer(answer))
+        programs.machine = lambda argv, _, said=said: said if argv[0] == "ssh" else None
+        assert execute(AskPeer("backup", request, "why"), SITE) == answer
+    with pytest.raises(BadRequest):
+        execute(AskPeer("backup", protocol.Enlarge("test_a", 1, only_check=False), "why"), SITE)
 
 
 def test_a_note_is_on_disk() -> None:

@@ -190,6 +190,14 @@ def test_an_operation_goes_on_where_it_was_and_keeps_its_beginning() -> None:
     assert journal.events()[-1]["event"] == "operation-ended"
 
 
+def test_an_operation_may_end_otherwise_than_by_completion() -> None:
+    journal.end(journal.begin("add", "test_a", {}))
+    journal.end(journal.begin("remove", "test_a", {}), "was given up")
+    assert journal.operations() == {}
+    ended = [e["text"] for e in journal.events() if e["event"] == "operation-ended"]
+    assert ended == ["add is complete.", "remove was given up."]
+
+
 def test_operations_of_one_resource_are_told_apart_by_their_verb() -> None:
     journal.begin("add", "x", {})
     journal.begin("join", "x", {})

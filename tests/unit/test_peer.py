@@ -11,7 +11,7 @@ SITE = make.site()
 ARGV = ssh.request(
     "10.89.33.2", 7788, str(peer.KEYS / "backup/ssh"), str(peer.KEYS / "backup/known_hosts"), peer.CONNECT_SECONDS
 )
-GREETING = protocol.Greeting("backup", "backup", "8.4.11")
+GREETING = protocol.Greeting("backup", "backup", "8.4.11", "2026-11-22T12:00:00+00:00")
 
 
 @pytest.fixture(autouse=True)

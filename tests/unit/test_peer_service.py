@@ -1,6 +1,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,8 @@ from .operations.world import World
 from .test_protocol import ENROL, REQUESTS
 
 CONNECT = protocol.Connect("test_a")
+ENLARGE = protocol.Enlarge("test_a", REQUEST.size_bytes, only_check=False)
+RELEASE = protocol.Release("test_a", REQUEST.server, delete_copy=False, only_check=False)
 
 
 @pytest.fixture
@@ -71,7 +74,9 @@ def test_a_refusal_is_an_answer_with_its_exit_code(backup: World) -> None:
     assert "exists already" in refused(REQUEST)
 
 
-@pytest.mark.parametrize("request_", [protocol.Hello(), protocol.Report(), REQUEST, CONNECT], ids=lambda r: r.VERB)
+@pytest.mark.parametrize(
+    "request_", [protocol.Hello(), protocol.Report(), REQUEST, ENLARGE, RELEASE, CONNECT], ids=lambda r: r.VERB
+)
 @pytest.mark.usefixtures("backup")
 def test_an_invitation_s_key_can_only_enrol(request_: protocol.Request) -> None:
     assert "may enrol and nothing else" in refused(request_, enrolling=True)
@@ -149,10 +154,36 @@ def test_a_refusal_of_the_operation_is_no_bad_request(backup: World, monkeypatch
     assert journal.events() == []
 
 
+def test_a_key_is_set_on_request_and_nothing_else_is(backup: World) -> None:
+    serve(REQUEST)
+    tune = protocol.Tune("test_a", "alerts", "none", only_check=False)
+    assert serve(tune)[0] == ExitCode.DONE
+    assert config.load().resources["test_a"].alerts == "none"
+    log = list(backup.machine.log)
+    assert "alerts cannot be 'loud'" in refused(replace(tune, value="loud"))
+    assert "has no resource other" in refused(replace(tune, name="other"))
+    assert journal.events()[-1]["event"] == "bad-request"
+    assert backup.machine.log == log
+
+
+def test_a_peer_enlarges_and_releases_its_own_resources_only(backup: World) -> None:
+    serve(REQUEST)
+    second = {"hostname": "second", "device": "tun1", "server_address": "10.89.34.1", "backup_address": "10.89.34.2"}
+    changes = {f"peers.second.{key}": value for key, value in second.items()}
+    config.PATH.write_text(config.updated(config.PATH.read_text(), changes))
+    log = list(backup.machine.log)
+    assert "has no resource test_a" in refused(ENLARGE, "second")
+    assert "has no such resource test_a" in refused(RELEASE, "second")
+    assert [e["event"] for e in journal.events()][-2:] == ["bad-request"] * 2
+    assert backup.machine.log == log
+    assert serve(RELEASE)[0] == ExitCode.DONE
+    assert backup.machine.kernel is None
+
+
 def test_every_request_is_served(backup: World, monkeypatch: pytest.MonkeyPatch) -> None:
     del backup
-    monkeypatch.setattr(enrol, "hello", lambda *_: protocol.Greeting("backup", "backup", ""))
+    monkeypatch.setattr(enrol, "hello", lambda *_: protocol.Greeting("backup", "backup", "", journal.now()))
     monkeypatch.setattr(enrol, "enrol", lambda *_: protocol.Done())
-    for request in (protocol.Hello(), protocol.Report(), REQUEST, CONNECT):
+    for request in (protocol.Hello(), protocol.Report(), REQUEST, CONNECT, ENLARGE, RELEASE):
         assert serve(request)[0] == ExitCode.DONE
     assert serve(ENROL, enrolling=True)[0] == ExitCode.DONE

@@ -2,6 +2,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from drbd_offsite import protocol
 from drbd_offsite.errors import BadRequest, Held, OffsiteError, PeerUnreachable, Refused
+from drbd_offsite.model import TUNABLE
 
 from . import make
 
@@ -25,12 +27,22 @@ HALF = st.builds(
     st.integers(0, 1048575),
     st.integers(1, 65535),
 )
+INSTANT = st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
 SSH_KEY = st.from_regex(r"ssh-ed25519 [A-Za-z0-9+/]{68}", fullmatch=True)
 REQUESTS = st.one_of(
     st.just(protocol.Hello()),
     st.just(protocol.Report()),
     st.builds(protocol.Connect, NAME),
     st.builds(protocol.Replicate, NAME, SIZE, HALF, st.booleans(), st.booleans()),
+    st.builds(protocol.Enlarge, NAME, SIZE, st.booleans()),
+    st.builds(protocol.Release, NAME, HALF, st.booleans(), st.booleans()),
+    st.builds(
+        protocol.Tune,
+        NAME,
+        st.sampled_from(TUNABLE),
+        st.from_regex(r"-?[0-9]{1,9}|[a-z]{1,9}", fullmatch=True),
+        st.booleans(),
+    ),
     st.builds(
         protocol.Enrol,
         st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
@@ -43,9 +55,10 @@ REQUESTS = st.one_of(
 RESOURCE = st.builds(protocol.ResourceReport, NAME, WORD, WORD, WORD, st.integers(0, 2**60), WORD)
 ANSWERS = st.one_of(
     st.just(protocol.Done()),
-    st.builds(protocol.Greeting, HOSTNAME, WORD, WORD),
+    st.builds(protocol.Greeting, HOSTNAME, WORD, WORD, INSTANT),
     st.builds(protocol.MachineReport, HOSTNAME, WORD, st.lists(RESOURCE, max_size=3)),
     st.builds(protocol.Replicated, HALF, SIZE),
+    st.builds(protocol.Enlarged, SIZE),
 )
 
 REPLICATE = protocol.Replicate(
@@ -106,6 +119,18 @@ def test_a_report_with_one_resource_that_makes_no_sense_is_refused_as_a_whole(re
         reported(resources)
 
 
+@pytest.mark.parametrize(
+    "now", [None, 1, "", "yesterday", "12:00", "2026-11-22T12:00:00", "2026-11-22T25:00:00+00:00", "\ud800", "9" * 300]
+)
+def test_a_greeting_whose_time_is_none_is_refused(now: object) -> None:
+    greeting = protocol.Greeting("backup", "backup", "8.4.11", "2026-11-22T12:00:00+00:00")
+    whole = json.loads(protocol.encode_answer(greeting))
+    assert protocol.decode_answer(protocol.Greeting, json.dumps(whole)) == greeting
+    whole["answer"]["now"] = now
+    with pytest.raises(BadRequest):
+        protocol.decode_answer(protocol.Greeting, json.dumps(whole))
+
+
 def test_a_half_is_a_replica_that_travels() -> None:
     replica = make.replica(7, "test_b")
     assert protocol.Half.of(replica).replica() == replica
@@ -147,7 +172,7 @@ WRONG = (None, True, False, -1, 0.5, 2**64, 10**400, "", "x" * 300, "a\nb", "\ud
 def test_a_value_of_another_type_or_range_is_refused(path: tuple[str, ...], wrong: object) -> None:
     whole = message(REPLICATE if path[0] in message(REPLICATE) else ENROL)
     yes_or_no = path in (("overwrite_metadata",), ("only_check",)) and isinstance(wrong, bool)
-    if yes_or_no or (path == ("fingerprint",) and wrong == ""):
+    if yes_or_no or (path, wrong) == (("fingerprint",), ""):
         protocol.decode_request(json.dumps(put(whole, path, wrong)))
     else:
         refused(put(whole, path, wrong))
@@ -280,6 +305,37 @@ def test_the_peer_s_words_cannot_steer_a_terminal() -> None:
     assert len(raised.value.message) < 3000
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("key", "volume"), ("key", ""), ("key", None), ("key", ["alerts"]), ("key", {}), ("value", 5), ("value", ""),
+     ("value", "5\n"), ("value", "a b"), ("value", "1" * 21), ("value", "'"), ("value", "\u0665"), ("name", "../x"),
+     ("only_check", 1)],
+)  # fmt: skip
+def test_what_cannot_be_tuned_is_refused_before_it_is_looked_at(field: str, value: object) -> None:
+    refused(message(protocol.Tune("test_a", "alerts", "all", only_check=True)) | {field: value})
+
+
+RELEASE = protocol.Release("test_a", protocol.Half.of(make.replica()), delete_copy=False, only_check=False)
+ENLARGE = protocol.Enlarge("test_a", 2**30, only_check=False)
+
+
+@pytest.mark.parametrize("path", [path for r in (RELEASE, ENLARGE) for path in places(message(r))], ids=".".join)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: repr(value)[:12])
+def test_what_enlarges_or_takes_away_is_checked_word_by_word(path: tuple[str, ...], wrong: object) -> None:
+    whole = message(RELEASE if path[0] in message(RELEASE) else ENLARGE)
+    if isinstance(wrong, bool) and path[0] in ("delete_copy", "only_check"):
+        protocol.decode_request(json.dumps(put(whole, path, wrong)))
+    else:
+        refused(put(whole, path, wrong))
+
+
+def test_each_request_has_one_kind_of_answer() -> None:
+    assert set(protocol.ANSWERS) == set(get_args(protocol.Request))
+    assert set(protocol.ANSWERS.values()) <= set(KINDS)
+
+
 def test_the_vocabulary_is_fixed() -> None:
-    assert {kind.VERB for kind in get_args(protocol.Request)} == {"hello", "enrol", "report", "replicate", "connect"}
+    assert {kind.VERB for kind in get_args(protocol.Request)} == {
+        "hello", "enrol", "report", "replicate", "enlarge", "release", "tune", "connect"
+    }  # fmt: skip
     assert all(dataclasses.is_dataclass(kind) for kind in (*get_args(protocol.Request), *KINDS))

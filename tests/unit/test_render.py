@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbd_offsite import render
-from drbd_offsite.model import Flavour, TunnelMode
+from drbd_offsite.model import RESYNC_RATES, Flavour, TunnelMode
 from drbd_offsite.render import Credentials
 
 from . import golden, make
@@ -88,12 +88,14 @@ def test_drbdadm_understands_every_resource_file(scene: str, grammar: str, tmp_p
     for line in (
         r"protocol +A;", r"cram-hmac-alg +sha256;", f"shared-secret +{make.SECRET};",
         r"on-io-error +call-local-io-error;",
-        r"resync-after +test_a/0;", r"meta-disk +/dev/local/drbd_meta \[0\];",
+        r"meta-disk +/dev/local/drbd_meta \[0\];",
         r"meta-disk +/dev/local/large_drbd_meta;",
         r"after-sb-0pri +disconnect;", r"after-sb-1pri +disconnect;", r"after-sb-2pri +disconnect;",
     ):  # fmt: skip
         assert re.search(line, done.stdout), line
     assert ("disk-flushes" in done.stdout) is (scene == "server-battery-backed")
+    # On both machines it could be two orders, in which each waits for the other.
+    assert bool(re.search(r"resync-after +test_a/0;", done.stdout)) is scene.startswith("server")
 
 
 @needs_drbdadm
@@ -113,6 +115,28 @@ def test_drbdadm_takes_the_rates_of_every_link(link_speed: int, tmp_path: Path) 
     scene = golden.Scene(make.site(peers={peer.name: peer}), {peer.name: golden.ENROLLED})
     done = dump(resource_files(scene), tmp_path, "8.4.11")
     assert done.returncode == 0, done.stderr
+
+
+@needs_drbdadm
+@pytest.mark.parametrize("resync_rate", [RESYNC_RATES[0], 500, RESYNC_RATES[-1]])
+def test_drbdadm_takes_every_rate_of_a_resource(resync_rate: int, tmp_path: Path) -> None:
+    resource = replace(make.resource(), resync_rate=resync_rate)
+    scene = golden.Scene(make.site(resources={"test_a": resource}), {"backup": golden.ENROLLED})
+    files = resource_files(scene)
+    assert any(f"c-max-rate {resync_rate}k;" in text for text in files.values())
+    done = dump(files, tmp_path, "8.4.11")
+    assert done.returncode == 0, done.stderr
+
+
+@given(st.integers(1, 100000), st.sampled_from([RESYNC_RATES[0], 500, RESYNC_RATES[-1]]) | st.integers(250, 10**6))
+def test_a_resource_s_own_rate_holds_whatever_the_link_is(link_speed: int, resync_rate: int) -> None:
+    limits, usual = render.limits(link_speed, resync_rate), render.limits(link_speed)
+    assert limits.max_rate == resync_rate
+    assert 0 < limits.min_rate <= min(resync_rate, usual.min_rate)
+    assert 64 <= limits.fill_target <= usual.fill_target
+    assert replace(limits, max_rate=0, min_rate=0, fill_target=0) == replace(
+        usual, max_rate=0, min_rate=0, fill_target=0
+    )
 
 
 @given(st.integers(1, 100000))
@@ -141,6 +165,26 @@ def test_the_first_resource_of_a_line_syncs_first_and_each_other_after_the_one_b
     assert "resync-after" not in files["/etc/drbd.d/0_a.res"]
     assert 'resync-after "a/0"' in files["/etc/drbd.d/1_b.res"]
     assert 'resync-after "b/0"' in files["/etc/drbd.d/2_c.res"]
+
+
+def test_a_priority_changes_the_order_of_syncs_and_nothing_else() -> None:
+    plain = make.site(resources=("a", "b"))
+    first = replace(plain, resources={**plain.resources, "b": replace(plain.resources["b"], priority=1)})
+    before, after = (
+        {f.path: f.text for f in golden.Scene(site, {"backup": golden.ENROLLED}).render()} for site in (plain, first)
+    )
+    assert {path for path in before if before[path] != after[path]} == {"/etc/drbd.d/0_a.res", "/etc/drbd.d/1_b.res"}
+    assert "resync-after" not in after["/etc/drbd.d/1_b.res"]
+    assert 'resync-after "b/0"' in after["/etc/drbd.d/0_a.res"]
+
+
+@needs_drbdadm
+def test_drbdadm_takes_an_order_that_is_not_the_files(tmp_path: Path) -> None:
+    plain = make.site(resources=("a", "b"))
+    first = replace(plain, resources={**plain.resources, "b": replace(plain.resources["b"], priority=1)})
+    done = dump(resource_files(golden.Scene(first, {"backup": golden.ENROLLED})), tmp_path, "8.4.11")
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert re.search(r"resync-after +b/0;", done.stdout)
 
 
 # -- the tunnel ----------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ import argparse
 
 from .. import config, files, journal
 from ..errors import ExitCode
+from ..execute import execute
 from ..host import observe
 from ..observed import Forbidden
-from ..operations.disconnect import disconnect
+from ..plan.actions import Disconnect
 from ..reconcile import LOCK_SECONDS
 from .common import chosen, resources_argument, tell
 
@@ -23,6 +24,6 @@ def run(options: argparse.Namespace) -> int:
         with files.lock(f"resource-{resource.name}", LOCK_SECONDS):
             journal.hold(resource.name, options.reason, frozenset({Forbidden.CONNECT}), "disconnect")
             if resource.name in host.drbd:
-                disconnect(site, resource.name)
+                execute(Disconnect(resource.name, options.reason), site)
         tell(f"{resource.name}: disconnected until 'drbd-offsite connect {resource.name}'; changes are noted")
     return ExitCode.DONE

@@ -4,6 +4,7 @@ import argparse
 
 from .. import config, files
 from ..errors import ExitCode
+from ..host import observe
 from ..operations.down import down
 from ..reconcile import LOCK_SECONDS
 from .common import chosen, resources_argument, tell
@@ -20,6 +21,8 @@ def run(options: argparse.Namespace) -> int:
     site = config.load()
     # In the reverse order, so that no resync waits for one that is gone.
     for resource in reversed(chosen(site, options.resources)):
+        if options.shutdown and resource.name not in observe(site).drbd:
+            continue  # its unit is stopped by the command that has taken it down, and that has the lock
         with files.lock(f"resource-{resource.name}", LOCK_SECONDS):
             down(site, resource, options.shutdown, tell)
     return ExitCode.DONE

@@ -2,12 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..errors import ExitCode
 from ..host import observe
 from ..model import Site
-from ..observed import DiskState, DrbdResource, Host, Progress
+from ..observed import DiskState, DrbdResource, Host, Progress, ReplicationState
 
 SECONDS = 1.0
 LINE_SECONDS = 30.0
@@ -19,25 +20,33 @@ WIDTH = 30
 Describe = Callable[[DrbdResource | None, Progress | None], tuple[str, bool]]
 
 
-def await_sync(site: Site, name: str) -> int:
-    """Follow a resource until both copies are up to date; Ctrl-C leaves the sync running."""
-    follow(site, name, describe)
+def await_sync(site: Site, *names: str) -> int:
+    """Follow resources until all of their copies are up to date; Ctrl-C leaves the syncs running."""
+    _show(site, partial(together, names))
     return ExitCode.DONE
 
 
 def follow(site: Site, name: str, say: Describe) -> None:
     """Show what ``say`` makes of a resource, until it says that there is nothing more to wait for."""
+
+    def of_one(host: Host) -> tuple[str, bool]:
+        line, finished = _said(host, name, say)
+        return f"{name}: {line}", finished
+
+    _show(site, of_one)
+
+
+def _show(site: Site, say: Callable[[Host], tuple[str, bool]]) -> None:
     terminal = sys.stderr.isatty()
     host = observe(site)
     last_line = -LINE_SECONDS
     while True:
-        seen = host.drbd.get(name)
-        line, finished = say(seen, _progress(host, seen))
+        line, finished = say(host)
         if terminal:
-            sys.stderr.write(f"\r\x1b[K{name}: {line}")
+            sys.stderr.write(f"\r\x1b[K{line}")
             sys.stderr.flush()
         elif finished or time.monotonic() - last_line >= LINE_SECONDS:
-            print(f"{name}: {line}", file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
             last_line = time.monotonic()
         if finished:
             if terminal:
@@ -47,8 +56,29 @@ def follow(site: Site, name: str, say: Describe) -> None:
         host = observe(site)
 
 
-def _progress(host: Host, seen: DrbdResource | None) -> Progress | None:
-    return host.progress.get(seen.volumes[0].minor) if seen and seen.volumes else None
+def _said(host: Host, name: str, say: Describe) -> tuple[str, bool]:
+    seen = host.drbd.get(name)
+    return say(seen, host.progress.get(seen.volumes[0].minor) if seen and seen.volumes else None)
+
+
+def together(names: Sequence[str], host: Host) -> tuple[str, bool]:
+    """One line about several syncs, and whether there is nothing more to wait for in any of them.
+
+    It is about the one that runs, or the first that waits for something; at last about all.
+    """
+    said = {name: _said(host, name, describe) for name in names}
+    waiting = [name for name, (_, finished) in said.items() if not finished]
+    if not waiting:
+        lines = dict.fromkeys(line for line, _ in said.values())
+        return "; ".join(f"{', '.join(n for n in names if said[n][0] == line)}: {line}" for line in lines), True
+    first = next((name for name in waiting if _runs(host.drbd[name])), waiting[0])
+    others = len(waiting) - 1
+    return f"{first}: {said[first][0]}" + (f"; {others} more to come" if others else ""), False
+
+
+def _runs(seen: DrbdResource) -> bool:
+    device = seen.peer_device
+    return device is not None and device.replication in (ReplicationState.SYNC_SOURCE, ReplicationState.SYNC_TARGET)
 
 
 def describe(seen: DrbdResource | None, progress: Progress | None) -> tuple[str, bool]:

@@ -65,7 +65,7 @@ def as_text(site: Site, host: Host, found: list[Assessment]) -> str:
 def _unfinished(operation: Operation) -> str:
     return (
         f"{operation.resource}: {operation.verb} was begun at {operation.since} and is not finished; "
-        f"run drbd-offsite {'add' if operation.verb == 'replicate' else operation.verb} again to finish it."
+        f"run drbd-offsite {operation.finished_by} again to finish it."
     )
 
 

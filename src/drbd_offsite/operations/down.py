@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 from .. import journal
 from ..errors import Refused, ToolFailed
+from ..execute import execute
 from ..host import end_consultation, observe
 from ..model import Flavour, Resource, Site
 from ..observed import DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
+from ..plan.actions import Disconnect
 from ..run import run
 from ..tools import drbd, filesystem
-from .disconnect import disconnect
 
 UNMOUNT_SECONDS = 30.0
 CATCH_UP_SECONDS = 60.0
@@ -40,7 +41,7 @@ def down(site: Site, resource: Resource, shutdown: bool, tell: Callable[[str], N
         if site.flavour is Flavour.SERVER:
             _catch_up(site, resource.name, tell)
         if seen.connection is not None:
-            disconnect(site, resource.name)
+            execute(Disconnect(resource.name, "it is taken down"), site)
         run(drbd.adm("down", resource.name))
     except ToolFailed as error:
         error.hint = error.hint or f"See what uses it: fuser -v {resource.here.device}"

@@ -258,7 +258,8 @@ def hello(site: Site, name: str) -> protocol.Greeting:
     if opened is not None and opened.used:
         keys.close_invitation(name)
         apply(site)
-    return protocol.Greeting(hostname(), site.flavour, observe(site).drbd_version)
+    version = observe(site).drbd_version  # takes a moment, and the time is to be that of the answer
+    return protocol.Greeting(hostname(), site.flavour, version, journal.now())
 
 
 def await_tunnel(site: Site, to: Peer, seconds: int, tell: Tell) -> None:

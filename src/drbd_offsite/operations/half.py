@@ -1,75 +1,127 @@
 """Making a resource: ``add`` on the server, ``replicate`` on the backup, both by the one planner."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from .. import config, files, journal, keys, peer, protocol
-from ..errors import OffsiteError, Refused
-from ..execute import execute
+from ..errors import Refused
 from ..host import identity, look_again, metadata_found, survey
 from ..model import Flavour, Replica, Resource, Site, VolumeName
 from ..observed import DiskState, Host, Operation
 from ..plan import circle, guards
-from ..plan.actions import Action, Run, describe
+from ..plan.actions import Action
 from ..plan.half import Findings, remaining
 from ..plan.half import replicate as request_for
-from ..plan.task import Task, allocate, metadata_bytes
+from ..plan.task import Task, allocate, half_of, metadata_bytes
 from ..render import render
 from ..run import run
-from ..tools import filesystem, lvm, systemd
+from ..tools import filesystem, systemd
 from .apply import config_text, current
+from .drive import drive
 
 FSTAB = Path("/etc/fstab")
 LOCK_SECONDS = 5.0
-STEPS = 60
-"""Far more than there are; a machine that does not change under our hands ends the run."""
 
 Tell = Callable[[str], None]
 
 
-def add(
-    site: Site,
-    volume: VolumeName,
-    *,
-    name: str = "",
-    peer_name: str = "",
-    remount: bool = False,
-    overwrite_metadata: bool = False,
-    dry_run: bool = False,
-    tell: Tell,
-) -> str:
+class Wishes(TypedDict, total=False):
+    """What else than the volume an add can be told."""
+
+    name: str
+    """The resource's; the volume's if it is not given."""
+    peer_name: str
+    remount: bool
+    overwrite_metadata: bool
+    priority: int
+
+
+def add(site: Site, volume: VolumeName, *, tell: Tell, **wishes: Unpack[Wishes]) -> str:
     """Replicate a volume of this server, or finish doing so; returns the resource's name.
 
     Raises Refused before anything is begun, PeerUnreachable when the backup is lost on the way.
     """
-    name = name or volume.name
+    guards.enforce(guards.flavour(site, Flavour.SERVER, "add"))
+    name = _name(journal.operations(), volume, wishes)
     guards.enforce(guards.resource_name(name))
-    with ExitStack() as stack:
-        if not dry_run:
-            stack.enter_context(_locked(name))
-        guards.enforce(guards.flavour(site, Flavour.SERVER, "add"))
-        operation = journal.operations().get(f"add-{name}")
-        if operation is None:
-            task = _decide_add(site, volume, name, _peer(site, peer_name), remount, overwrite_metadata)
-            operation = Operation("add", name, journal.now(), task.parameters())
-            if not dry_run:
-                operation = journal.begin("add", name, task.parameters())
-        elif Task.of(operation).here.volume != volume:
-            raise Refused(
-                f"add of {Task.of(operation).here.volume} as {name} is under way.",
-                f"Finish it first: drbd-offsite add {Task.of(operation).here.volume}",
-            )
-        if dry_run:
-            host, task = survey(site), Task.of(operation)
-            for action in remaining(site, host, operation, _findings(site, host, task)):
-                tell(describe(action))
-        else:
-            drive(site, operation, tell)
+    with locked(name):
+        operation = check(site, host_with_drbd(site), volume, **wishes)
+        drive(journal.begin("add", name, operation.parameters), steps, tell, answered)
     return name
 
 
-def _peer(site: Site, name: str) -> str:
+def check(site: Site, host: Host, volume: VolumeName, **wishes: Unpack[Wishes]) -> Operation:
+    """The add of a volume: the one that was begun, or what would be. Nothing is changed on either machine.
+
+    ``host`` is a `host_with_drbd`. Raises Refused, PeerUnreachable.
+    """
+    name = _name(host.operations, volume, wishes)
+    for operation in host.operations.values():
+        half = half_of(operation)
+        if operation.key == f"add-{name}" and half and half.volume == volume:
+            return operation
+        if half and (operation.resource == name or half.volume == volume):
+            what = half.volume if operation.verb == "add" else operation.resource
+            raise Refused(
+                f"{operation.verb} of {half.volume} as {operation.resource} is under way.",
+                f"Finish it first: drbd-offsite {operation.verb} {what}",
+            )
+    task = _decide_add(site, host, volume, name, wishes)
+    return Operation("add", name, journal.now(), task.parameters())
+
+
+def _name(operations: Mapping[str, Operation], volume: VolumeName, wishes: Wishes) -> str:
+    """Of the resource: as it was asked for, as it was begun, or as the volume's."""
+    begun = (o.resource for o in operations.values() if o.verb == "add" and Task.of(o).here.volume == volume)
+    return wishes.get("name") or next(begun, volume.name)
+
+
+def preflight(site: Site, volumes: Sequence[VolumeName], **wishes: Unpack[Wishes]) -> list[Operation]:
+    """The adds of several volumes, those first that were begun, so that both machines get them in one order.
+
+    Each is checked as if the ones before it were begun, so that their slots have room together. Whether the
+    backup has room for all the copies together is found at each one's turn. Raises Refused with every volume's
+    refusal, PeerUnreachable.
+    """
+    enrolled_peer(site, wishes.get("peer_name", ""))  # a reason that all would have
+    host = host_with_drbd(site)
+    begun = [half.volume for operation in host.operations.values() if (half := half_of(operation))]
+    adds: dict[VolumeName, Operation] = {}
+    refusals: dict[VolumeName, Refused] = {}
+    for volume in sorted(volumes, key=lambda volume: volume not in begun):
+        try:
+            guards.enforce(_named_alike(volume, adds))
+            adds[volume] = operation = check(site, host, volume, **wishes)
+        except Refused as refusal:
+            refusals[volume] = refusal
+        else:
+            host = replace(host, operations={**host.operations, operation.key: operation})
+    if len(volumes) == 1:
+        guards.enforce(refusals.get(volumes[0]))
+    if refusals:
+        reasons = "".join(f"\n- {volume}: {said.message}\n  {said.hint}" for volume, said in refusals.items())
+        raise Refused(
+            f"{len(refusals)} of {len(volumes)} volumes cannot be added, so nothing was done:{reasons}",
+            "See to these, or leave them out, and run the command again.",
+        )
+    return list(adds.values())
+
+
+def _named_alike(volume: VolumeName, others: Iterable[VolumeName]) -> Refused | None:
+    other = next((other for other in others if other.name == volume.name), None)
+    if other is None:
+        return None
+    return Refused(
+        f"{other} has the same name, and the backup keeps all copies in one volume group.",
+        f"Rename one of them first: lvrename {volume.group} {volume.name} …",
+    )
+
+
+def enrolled_peer(site: Site, name: str) -> str:
+    """The named peer, or the only one. Raises Refused."""
     enrolled = [peer.name for peer in site.peers.values() if peer.enrolled]
     if not enrolled:
         raise Refused(
@@ -83,9 +135,10 @@ def _peer(site: Site, name: str) -> str:
     return name or enrolled[0]
 
 
-def _decide_add(site: Site, volume: VolumeName, name: str, to: str, remount: bool, overwrite: bool) -> Task:
-    """Everything that can be refused is refused here, with nothing changed on either machine but a loaded module."""
-    host = host_with_drbd(site)
+def _decide_add(site: Site, host: Host, volume: VolumeName, name: str, wishes: Wishes) -> Task:
+    """Everything that can be refused is refused here, with nothing changed on either machine."""
+    to = enrolled_peer(site, wishes.get("peer_name", ""))
+    remount = wishes.get("remount", False)
     guards.enforce(guards.adoptable(site, host, volume, name))
     found = host.volumes[volume]
     mounted = [mount.target for mount in host.mounts if mount.devno == found.devno]
@@ -97,9 +150,10 @@ def _decide_add(site: Site, volume: VolumeName, name: str, to: str, remount: boo
         to,
         found.size_bytes,
         allocate(site, host, volume, found.size_bytes),
-        overwrite_metadata=overwrite,
+        overwrite_metadata=wishes.get("overwrite_metadata", False),
         mounts=tuple(mounted),
         fstab_sources=sources if remount else frozenset(),
+        priority=wishes.get("priority", 0),
     )
     guards.enforce(guards.room(host, task, with_volume=False))
     guards.enforce(_slot_taken(host, task))
@@ -115,7 +169,7 @@ def _names(volume: VolumeName) -> tuple[str, str]:
 def replicate(site: Site, requester: str, request: protocol.Replicate) -> protocol.Replicated:
     """The backup's half of a peer's ``add``: the same request again finishes it, or finds it done."""
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "replicate"))
-    with _locked(request.name):
+    with locked(request.name):
         existing = site.resources.get(request.name)
         operation = journal.operations().get(f"replicate-{request.name}")
         if operation is not None:
@@ -128,7 +182,7 @@ def replicate(site: Site, requester: str, request: protocol.Replicate) -> protoc
             task = _decide_replicate(site, requester, request)
         if request.only_check:
             return protocol.Replicated(protocol.Half.of(task.here), task.size_bytes)
-        drive(site, operation or journal.begin("replicate", request.name, task.parameters()), silent)
+        drive(operation or journal.begin("replicate", request.name, task.parameters()), steps, silent)
         return _made(site, task.here)
 
 
@@ -193,49 +247,24 @@ def host_with_drbd(site: Site) -> Host:
     return host
 
 
-def drive(site: Site, operation: Operation, tell: Tell) -> None:
-    """Look, take the first step that is left, look again, until none is; then the operation is over."""
-    previous: Action | None = None
-    host: Host | None = None
-    for _ in range(STEPS):
-        # LVM's part of the look is the slow one, and only our own steps change it here.
-        stale = host is None or (isinstance(previous, Run) and previous.argv[0] in lvm.CHANGES)
-        host = survey(site) if host is None or stale else look_again(site, host)
-        task = Task.of(operation)
-        action = next(remaining(site, host, operation, _findings(site, host, task)), None)
-        if action is None:
-            journal.end(operation)
-            return
-        if action == previous:
-            raise OffsiteError(
-                f"This step was carried out and had no effect: {describe(action)}",
-                "drbd-offsite doctor looks for the reason; the same command goes on from here.",
-            )
-        tell(describe(action))
-        answer = execute(action, site)
-        if answer is not None:
-            _check_size(task, answer)
-            journal.begin(operation.verb, operation.resource, {**operation.parameters, "there": _half(answer)})
-        operation = journal.operations()[operation.key]
-        previous = action
-    raise OffsiteError("There is no end to the steps of this operation.", "Report this with drbd-offsite events.")
-
-
 def silent(_: str) -> None:
     """The peer gets one answer and no progress."""
 
 
-def _half(answer: protocol.Replicated) -> dict[str, object]:
-    half = answer.half
-    return {"volume": half.volume, "metadata": half.metadata, "minor": half.minor, "port": half.port}
+def steps(site: Site, host: Host, operation: Operation) -> Iterator[Action]:
+    """What is left to do of an add or a replicate, in order, as far as it can be known."""
+    return remaining(site, host, operation, _findings(site, host, Task.of(operation)))
 
 
-def _check_size(task: Task, answer: protocol.Replicated) -> None:
-    if answer.size_bytes < task.size_bytes:
+def answered(operation: Operation, answer: protocol.Replicated) -> dict[str, object]:
+    """The backup's half, for the operation's `Task`. Raises Refused where its volume is too small."""
+    needed = Task.of(operation).size_bytes
+    if answer.size_bytes < needed:
         raise Refused(
-            f"The backup's volume has {answer.size_bytes} bytes, the server's {task.size_bytes}: too small for a copy.",
-            f"Enlarge the backup's volume (lvextend --size {task.size_bytes}b {answer.half.volume}) and run add again.",
+            f"The backup's volume has {answer.size_bytes} bytes, the server's {needed}: too small for a copy.",
+            f"Enlarge the backup's volume (lvextend --size {needed}b {answer.half.volume}) and run add again.",
         )
+    return {"there": asdict(answer.half)}
 
 
 def _findings(site: Site, host: Host, task: Task) -> Findings:
@@ -263,7 +292,8 @@ def _findings(site: Site, host: Host, task: Task) -> Findings:
     )
 
 
-def _locked(name: str) -> ExitStack:
+def locked(name: str) -> ExitStack:
+    """One operation at a time on a machine's configuration, and on a resource. Raises Refused."""
     stack = ExitStack()
     stack.enter_context(files.lock("site", LOCK_SECONDS))
     stack.enter_context(files.lock(f"resource-{name}", LOCK_SECONDS))

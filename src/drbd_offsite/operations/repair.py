@@ -7,15 +7,16 @@ from dataclasses import replace
 
 from .. import files, journal
 from ..errors import OffsiteError, Refused, ToolFailed
+from ..execute import execute
 from ..host import observe
 from ..model import Flavour, Resource, Site
 from ..observed import Host
 from ..plan import findings as plan
 from ..plan import repair
+from ..plan.actions import Disconnect
 from ..plan.findings import Findings, Outcome, Verdict
 from ..run import run
 from ..tools import drbd, drbd_log, systemd
-from .disconnect import disconnect
 
 KIND = "findings"
 SETTERS = ("out-of-sync", "suspicious")
@@ -128,7 +129,7 @@ def _send(site: Site, resource: Resource, findings: Findings) -> None:
     name = resource.name
     _keep(name, findings)
     journal.record("repair", name, "Disconnecting for a moment: what differs is sent when they connect again.")
-    disconnect(site, name)
+    execute(Disconnect(name, "what differs is sent when they connect again"), site)
     # Not left to the circle, which would wait for a while; killed here, it is the circle's.
     run(drbd.adm("connect", name))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..observed import Operation
-from ..protocol import Replicate
+from ..protocol import Enlarge, Release, Replicate, Tune
 from ..tools import drbd
 
 
@@ -32,7 +32,7 @@ class RemoveFile:
 @dataclass(frozen=True, slots=True)
 class AskPeer:
     peer: str
-    request: Replicate
+    request: Replicate | Enlarge | Release | Tune
     why: str
 
 
@@ -54,11 +54,20 @@ class Promote:
 
 
 @dataclass(frozen=True, slots=True)
+class Disconnect:
+    """End the connection of a resource that is up."""
+
+    resource: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lift:
     """Take away a hold whose end has come."""
 
     resource: str
     set_by: str
+    """Empty for all of the resource's holds."""
     why: str
 
 
@@ -72,11 +81,21 @@ class Note:
     why: str
 
 
-Action = Run | WriteFile | RemoveFile | AskPeer | Consult | Promote | Lift | Note
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A step whose effect cannot be seen: it is noted after it, and taken again where the note is lost."""
+
+    step: Run
+    note: Note
+
+
+Action = Run | WriteFile | RemoveFile | AskPeer | Consult | Promote | Disconnect | Lift | Note | Once
 
 
 def describe(action: Action) -> str:
     """One line for a person; no file's text and so no secret is in it."""
+    if isinstance(action, Once):
+        return describe(action.step)
     match action:
         case Run(argv=argv):
             what = " ".join(argv)
@@ -90,8 +109,10 @@ def describe(action: Action) -> str:
             what = f"ask {peer} whether it serves {resource}"
         case Promote(resource=resource):
             what = " ".join(drbd.adm("primary", resource))
+        case Disconnect(resource=resource):
+            what = " ".join(drbd.adm("disconnect", resource))
         case Lift(resource=resource, set_by=set_by):
-            what = f"lift the hold of {set_by} on {resource}"
+            what = f"lift the hold of {set_by} on {resource}" if set_by else f"lift the holds on {resource}"
         case Note(key=key, value=value):
             what = f"note {key} = {value}"
     return f"{what}  # {action.why}"

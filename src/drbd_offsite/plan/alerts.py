@@ -70,6 +70,8 @@ def decide(
     kept: dict[str, _Known] = {}
     for condition in found:
         before = known.pop(condition.key, None) or _Known(condition.subject, condition.level, now)
+        if condition.muted:
+            continue  # and forgotten: it is not over
         message = _due(condition, before, now, remind)
         messages.append(message)
         level = max(condition.level, before.level)

@@ -111,8 +111,8 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
         if operation.resource == resource.name:
             level = Level.BROKEN
             sentences.append(
-                f"{operation.verb} was begun at {operation.since} and is not finished: run it again on the "
-                f"{Flavour.SERVER}, it goes on where it was."
+                f"{operation.verb} was begun at {operation.since} and is not finished: run {operation.finished_by} "
+                f"again on the {Flavour.SERVER}, it goes on where it was."
             )
     holds = host.holds.get(resource.name, ())
     for hold in holds:

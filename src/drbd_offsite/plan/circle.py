@@ -10,6 +10,11 @@ from .actions import Action, Consult, Lift, Promote, Run
 
 MODPROBE = Run(("modprobe", "drbd"), "the kernel module is not loaded")
 
+MAKING = frozenset({"add", "replicate"})
+"""Operations that bring a resource up."""
+ENDING = frozenset({"remove", "release"})
+"""Operations after which it must not come up again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -59,8 +64,11 @@ def _sight(_: Site, host: Host, resource: Resource) -> _Stage:
 def _operation(_: Site, host: Host, resource: Resource) -> _Stage:
     """What is being made is made by the operation; once it is in the kernel, it is served as any other."""
     for operation in host.operations.values():
-        if operation.resource == resource.name and resource.name not in host.drbd:
-            return _Stage(reason=f"{operation.verb} is under way; run it again to finish it", last=True)
+        if operation.resource != resource.name:
+            continue
+        if operation.verb in ENDING or (operation.verb in MAKING and resource.name not in host.drbd):
+            reason = f"{operation.verb} is under way; {operation.finished_by} on the server, run again, finishes it"
+            return _Stage(reason=reason, last=True)
     return _Stage(() if host.drbd_version else (MODPROBE,))
 
 

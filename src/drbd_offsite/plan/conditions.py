@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from ..model import Flavour, Peer, Resource, Site
+from ..model import Alerts, Flavour, Peer, Resource, Site
 from ..observed import ConnectionState, DiskState, Forbidden, Host, ReplicationState, Role
 from .assess import ASKED_FOR, Level, assess, explain
 
@@ -28,6 +28,8 @@ class Condition:
     """What happened, what it means for the data, what to do; a paragraph each."""
     patience: timedelta = timedelta()
     """So long it has to last before anybody is told."""
+    muted: bool = False
+    """The configuration wants nobody told."""
 
 
 def conditions(site: Site, host: Host, lost: Mapping[str, Mapping[str, Any]]) -> tuple[Condition, ...]:
@@ -35,13 +37,31 @@ def conditions(site: Site, host: Host, lost: Mapping[str, Mapping[str, Any]]) ->
 
     Of a host that is blind nothing can be said about DRBD: what is missing here then may still be true.
     """
-    found = [*_sight(site, host), *_operations(site, host), *_holds(site, host)]
+    of_resources = [*_operations(site, host), *_holds(site, host)]
+    silent: list[Condition] = []
     if not host.blind:
         for resource in site.resources.values():
-            found += _faults(site, host, resource, _since(lost, [resource]))
+            of_resources += _faults(site, host, resource, _since(lost, [resource]))
         for peer in site.peers.values():
-            found += _silence(site, host, peer, lost)
-    return tuple(found)
+            silent += _silence(site, host, peer, lost)
+    heard = [replace(condition, muted=_muted(site, condition.key)) for condition in of_resources]
+    return (*_sight(site, host), *heard, *silent)
+
+
+_NO_FAULT = ("unprotected", "restore-point", "discards", "returning")
+"""Of a resource: both copies are good for what they are, and the data is served, or a person has chosen otherwise."""
+
+
+def _muted(site: Site, key: str) -> bool:
+    """Whether the resource's ``alerts`` leaves out one of its conditions."""
+    name, _, kind = key.partition(" ")
+    match site.resources[name].alerts if name in site.resources else Alerts.ALL:
+        case Alerts.ALL:
+            return False
+        case Alerts.FAULTS:
+            return kind in _NO_FAULT or kind.endswith("-unfinished")
+        case Alerts.NONE:
+            return True
 
 
 def _sight(site: Site, host: Host) -> Iterator[Condition]:
@@ -63,8 +83,9 @@ def _sight(site: Site, host: Host) -> Iterator[Condition]:
 
 def _operations(site: Site, host: Host) -> Iterator[Condition]:
     for operation in host.operations.values():
-        # "replicate" is the backup's half of the server's "add".
-        verb, where = ("add", " on the server") if operation.verb == "replicate" else (operation.verb, "")
+        verb = operation.finished_by
+        where = "" if verb == operation.verb else " on the server"
+        lacking = " What it was to set up is not replicated yet." if verb == "add" else ""
         yield Condition(
             f"{operation.resource} {operation.verb}-unfinished",
             Level.BROKEN,
@@ -73,7 +94,7 @@ def _operations(site: Site, host: Host) -> Iterator[Condition]:
                 site,
                 host,
                 f"{verb} of {operation.resource} was begun at {operation.since} and is not finished.",
-                "Nothing is lost. What it was to set up is not replicated yet.",
+                f"Nothing is lost.{lacking}",
                 f"Run the same drbd-offsite {verb} again{where}; it goes on where it was.",
             ),
             UNFINISHED,

@@ -1,6 +1,6 @@
 """Why something must not be done: each guard returns the refusal, or None."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from debian.debian_support import Version
 
@@ -64,6 +64,11 @@ def adoptable(site: Site, host: Host, volume: VolumeName, name: str) -> Refused 
         return refusal
     if name in site.resources or name in host.drbd:
         return Refused(f"There is a resource {name} already.", "Choose another name with --name.")
+    if f"remove-{name}" in host.operations:
+        return Refused(
+            f"The removal of an earlier {name} waits for the backup.",
+            f"When it is there again: drbd-offsite remove {name}; or choose another name with --name.",
+        )
     found = host.volumes.get(volume)
     if found is None:
         if volume.group not in host.groups:
@@ -126,6 +131,11 @@ def room(host: Host, task: Task, with_volume: bool) -> Refused | None:
                 "Correct volume_group in drbd-offsite.conf there ('vgs' shows what there is), or create the group.",
             )
         needed[volume.group] = needed.get(volume.group, 0) + lvm.rounded(max(size, 0), group.extent_bytes)
+    return fits(host, needed)
+
+
+def fits(host: Host, needed: Mapping[str, int]) -> Refused | None:
+    """Whether the groups have so many bytes free."""
     for name, size in needed.items():
         free = host.groups[name].free_bytes
         if size > free:

@@ -5,7 +5,7 @@ run that was killed anywhere is finished by the next one.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import config
 from ..model import Flavour, Resource, Site
@@ -15,7 +15,8 @@ from ..render import Credentials, Rendered, render
 from ..tools import drbd, filesystem, lvm, systemd
 from ..tools.drbd import Identifiers
 from . import circle
-from .actions import Action, AskPeer, Note, Run, WriteFile
+from .actions import Action, AskPeer, Note, Once, Run, WriteFile
+from .order import reordered, tell_kernel
 from .task import Task, metadata_bytes
 
 
@@ -51,8 +52,8 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
     text = config.updated(found.config, config.resource_keys(resource))
     if text != found.config:
         yield WriteFile(str(config.PATH), text, 0o644, f"{task.name} is replicated")
-    wanted = render(config.parse(text), found.credentials, host.hostname)
-    yield from outdated(wanted, found.files)
+    whole = config.parse(text)
+    yield from outdated(render(whole, found.credentials, host.hostname), found.files)
     if not task.metadata_created:
         if found.metadata is not None and not found.metadata.just_created:
             yield Run(drbd.wipe_metadata(task.name), "the slot's old metadata may go")
@@ -68,6 +69,7 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
         yield circle.attach(resource)
     if not backup:
         yield from _serve(host, task, resource, seen, found)
+    yield from _reorder(host, operation, whole)
     yield from _connect(site, host, task, seen)
     if not found.unit_enabled:
         # Not waited for: the unit runs the circle, which waits for the lock that is held now. Enabling has
@@ -128,6 +130,19 @@ def _serve(host: Host, task: Task, resource: Resource, seen: DrbdResource | None
                 else filesystem.mount(task.here.device, target)
             )
             yield Run(argv, "its filesystem was mounted there")
+
+
+def _reorder(host: Host, operation: Operation, whole: Site) -> Iterator[Once]:
+    """Before its own first sync begins: what comes after it in the order may be up, and waits for another one."""
+    task = Task.of(operation)
+    if task.reordered:
+        return
+    without = replace(whole, resources={name: r for name, r in whole.resources.items() if name != task.name})
+    for name in reordered(without, whole):
+        seen = host.drbd.get(name)
+        if seen is not None and seen.disk is not DiskState.DISKLESS:
+            step = tell_kernel(whole, name)
+            yield Once(step, Note(operation, "reordered", True, step.why))
 
 
 def _connect(site: Site, host: Host, task: Task, seen: DrbdResource | None) -> Iterator[Run]:

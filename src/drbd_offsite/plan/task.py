@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..model import MAX_INDEXED_BYTES, METADATA_SLOT_BYTES, MetadataPlace, Replica, Resource, Site, VolumeName
-from ..observed import Host, Operation
+from ..observed import Host, LogicalVolume, Operation
 from ..protocol import Half
 
 FIRST_PORT = 7789
@@ -27,10 +27,13 @@ class Task:
     """Where the volume was mounted, or fstab mounts it; it is to be moved there as the DRBD device."""
     fstab_sources: frozenset[str] = field(default_factory=frozenset)
     """The names under which fstab knows the volume."""
+    priority: int = 0
+    reordered: bool = False
+    """The kernel knows what waits for this resource's resync from now on."""
 
     @property
     def resource(self) -> Resource | None:
-        return Resource(self.name, self.peer, self.here, self.there) if self.there else None
+        return Resource(self.name, self.peer, self.here, self.there, self.priority) if self.there else None
 
     def parameters(self) -> dict[str, object]:
         """As JSON, for `journal.begin`."""
@@ -43,6 +46,8 @@ class Task:
             "overwrite_metadata": self.overwrite_metadata,
             "mounts": list(self.mounts),
             "fstab_sources": sorted(self.fstab_sources),
+            "priority": self.priority,
+            "reordered": self.reordered,
         }
 
     @classmethod
@@ -59,13 +64,40 @@ class Task:
             overwrite_metadata=values["overwrite_metadata"],
             mounts=tuple(values["mounts"]),
             fstab_sources=frozenset(values["fstab_sources"]),
+            # one that an earlier version has begun knows of neither
+            priority=values.get("priority", 0),
+            reordered=values.get("reordered", False),
         )
+
+
+def half_of(operation: Operation) -> Replica | None:
+    """This machine's half of what an operation makes or takes away; None for one of another kind."""
+    here: Any = operation.parameters.get("here")
+    return Half(**here).replica() if here else None
+
+
+def tagged(site: Site, host: Host, tag: str) -> list[VolumeName]:
+    """The volumes that have an LVM tag, by name; never a snapshot, a pool, a hidden volume or DRBD's metadata."""
+    metadata = {site.metadata_pool} | {resource.here.metadata.volume for resource in site.resources.values()}
+    return sorted(
+        name
+        for name, volume in host.volumes.items()
+        if tag in volume.tags and name not in metadata and _ordinary(volume)
+    )
+
+
+def _ordinary(volume: LogicalVolume) -> bool:
+    # LVM puts what is hidden into brackets: also the origin and the pool of a cached volume, which is no snapshot.
+    snapshot = volume.origin and not volume.origin.startswith("[")
+    pool = volume.data_percent is not None and not volume.origin and not volume.pool
+    return not (snapshot or pool or volume.name.name.startswith("["))
 
 
 def allocate(site: Site, host: Host, volume: VolumeName, size_bytes: int) -> Replica:
     """The lowest minor, metadata slot and port that nobody has: the running count that the admin need not keep."""
-    from_tasks = [Task.of(o).here for o in host.operations.values() if "here" in o.parameters]
-    halves = [resource.here for resource in site.resources.values()] + from_tasks
+    # Those of a removal as well: the backup's half still knows them.
+    under_way = [half for operation in host.operations.values() if (half := half_of(operation))]
+    halves = [resource.here for resource in site.resources.values()] + under_way
     minors = {half.minor for half in halves} | {v.minor for seen in host.drbd.values() for v in seen.volumes}
     ports = {half.port for half in halves} | {site.service_port}
     return Replica(

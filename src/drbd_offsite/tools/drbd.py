@@ -54,6 +54,21 @@ def verify(resource: str, start: int, stop: int | None) -> Argv:
     return ("drbdadm", "--", f"--start={start}", *until, "verify", resource)
 
 
+def resync_after(minor: int, earlier: int | None) -> Argv:
+    """Let an attached device wait for the resync of minor ``earlier``, or for none.
+
+    Not by ``drbdadm disk-options``: that of 8.4 hands on nothing of the resource file (user/v84/drbdadm_main.c,
+    adm_disk_options), and drbdsetup leaves what it is not given as it is.
+    """
+    return ("drbdsetup", "disk-options", f"{minor}", f"--resync-after={-1 if earlier is None else earlier}")
+
+
+def resync_rate(minor: int, max_rate: int, min_rate: int, fill_target: int) -> Argv:
+    """Limit the resyncs of an attached device, in KiB (a second); by drbdsetup for the same reason."""
+    limits = (f"--c-max-rate={max_rate}k", f"--c-min-rate={min_rate}k", f"--c-fill-target={fill_target}k")
+    return ("drbdsetup", "disk-options", f"{minor}", *limits)
+
+
 def meta(place: MetadataPlace, minor: int, *command: str) -> Argv:
     """A drbdmeta call on a metadata place that no configuration has to name.
 
@@ -242,3 +257,22 @@ def _progress(block: str) -> Progress | None:
         int(speed[1].replace(",", "")) * 1024 if speed else None,
         int(finish[1]) * 3600 + int(finish[2]) * 60 + int(finish[3]) if finish else None,
     )
+
+
+DRY_ADJUST: Argv = ("drbdadm", "--dry-run", "adjust", "all")
+"""What drbdadm would do to have the kernel run what the resource files say. It prints the shared secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """One call of drbdsetup that `DRY_ADJUST` names."""
+
+    command: str
+    target: str
+    """The first argument: a resource, a minor, or this side's address."""
+
+
+def parse_adjustments(lines: Iterable[str]) -> tuple[Adjustment, ...]:
+    """The output of `DRY_ADJUST`. What follows the first argument may hold a secret and is not kept."""
+    found = (re.match(r"drbdsetup\S* (\S+) (\S+)", line) for line in lines)
+    return tuple(Adjustment(match[1], match[2]) for match in found if match)

@@ -50,6 +50,19 @@ def unmount(target: str) -> Argv:
     return ("umount", target)
 
 
+def enlarge(fstype: str, device: str, target: str) -> Argv | None:
+    """Let a mounted filesystem fill its device; None for one that cannot be enlarged while it is mounted."""
+    match fstype:
+        case "ext2" | "ext3" | "ext4":
+            return ("resize2fs", device)
+        case "xfs":
+            return ("xfs_growfs", target)
+        case "btrfs":
+            return ("btrfs", "filesystem", "resize", "max", target)
+        case _:
+            return None
+
+
 def fstab_sources(paths: Iterable[str], identity: dict[str, str]) -> frozenset[str]:
     """Every way in which fstab(5) may name a device that has these paths and this identity."""
     names = set(paths)
@@ -62,6 +75,16 @@ def fstab_sources(paths: Iterable[str], identity: dict[str, str]) -> frozenset[s
 def fstab_targets(text: str, sources: frozenset[str]) -> tuple[str, ...]:
     """Where fstab mounts any of ``sources``."""
     return tuple(_plain(words[1]) for words in map(str.split, text.splitlines()) if _names(words, sources))
+
+
+WAS = "# before drbd-offsite: "
+"""Begins a comment of fstab that keeps the line below it as it was."""
+
+
+def fstab_mounts(text: str, target: str) -> bool:
+    """Whether fstab says what is mounted at ``target``."""
+    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return any(len(words) >= 3 and _plain(words[1]) == target for words in lines)
 
 
 def fstab_moved(text: str, sources: frozenset[str], device: str, unit: str) -> str:
@@ -78,8 +101,25 @@ def fstab_moved(text: str, sources: frozenset[str], device: str, unit: str) -> s
         options = [o for o in words[3].split(",") if o != "defaults"] if len(words) > 3 else []
         options += [o for o in ("nofail", f"x-systemd.requires={unit}") if o not in options]
         rest = words[4:] or ["0", "2"]
-        lines[number] = " ".join([device, *words[1:3], ",".join(options), *rest]) + "\n"
+        moved = " ".join([device, *words[1:3], ",".join(options), *rest])
+        lines[number] = WAS + line.removesuffix("\n") + "\n" + moved + "\n"
     return "".join(lines)
+
+
+def fstab_restored(text: str, devices: frozenset[str], path: str, unit: str) -> str:
+    """`fstab_moved` undone: the lines that it kept are back, and what else mounts a device of ours mounts ``path``."""
+    restored: list[str] = []
+    for line in text.splitlines(keepends=True):
+        words = line.split()
+        if not _names(words, devices):
+            restored.append(line)
+        elif restored and restored[-1].startswith(WAS):
+            restored[-1] = restored[-1].removeprefix(WAS)
+        else:
+            options = words[3].split(",") if len(words) > 3 else []
+            kept = [option for option in options if option != f"x-systemd.requires={unit}"] or ["defaults"]
+            restored.append(" ".join([path, *words[1:3], ",".join(kept), *words[4:]]) + "\n")
+    return "".join(restored)
 
 
 def _names(words: list[str], sources: frozenset[str]) -> bool:

@@ -1,5 +1,6 @@
-"""The kernel's news of addresses (rtnetlink(7)), and ping(8)."""
+"""The kernel's news of addresses (rtnetlink(7)), ip(8) and ping(8)."""
 
+import json
 import struct
 from collections.abc import Iterator
 
@@ -35,6 +36,14 @@ def _parts(data: bytes, header: struct.Struct) -> Iterator[tuple[int, bytes]]:
             return
         yield kind, data[header.size : length]
         data = data[(length + 3) & ~3 :]
+
+
+ADDRESSES: Argv = ("ip", "-json", "-4", "address", "show")
+
+
+def parse_addresses(text: str) -> dict[str, str]:
+    """The interface of each address that `ADDRESSES` lists."""
+    return {address["local"]: link["ifname"] for link in json.loads(text) for address in link.get("addr_info", ())}
 
 
 def ping(address: str, *, seconds: int, packet_bytes: int | None = None) -> Argv:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 Argv = tuple[str, ...]
 
+DEFAULT_PORT = "1194"
+
 CERTIFICATE_DAYS = 7300
 """Peers know each other by fingerprint; an expiry would only be a date on which replication stops."""
 
@@ -32,6 +34,33 @@ def parse_fingerprint(text: str) -> str:
 
 def make_static_key(path: str) -> Argv:
     return ("openvpn", "--genkey", "secret", path)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a configuration that was made by hand says of its tunnel; empty for what it does not say."""
+
+    remote: str
+    """Whom it dials."""
+    port: str
+    near_end: str
+    far_end: str
+
+
+def parse_setup(text: str) -> Setup:
+    """The directives that matter here (openvpn(8)); of one that is repeated, the last."""
+    lines = (re.sub(r"(?:^|\s)[#;].*", "", line).split() for line in text.splitlines())
+    said = {words[0]: words[1:] for words in lines if words}
+
+    def value(directive: str, number: int = 0) -> str:
+        return "".join(said.get(directive, ())[number : number + 1])
+
+    return Setup(
+        remote=value("remote"),
+        port=value("remote", 1) or value("port") or DEFAULT_PORT,
+        near_end=value("ifconfig"),
+        far_end=value("ifconfig", 1),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,10 @@ def test_wrong_words_are_a_usage_error(command: Command, words: list[str]) -> No
     assert said.out == ""
 
 
-WANTED = {"add": ["local/test_a"], "verify": ["test_a"]}
+WANTED = {"add": ["local/test_a"], "grow": ["test_a"], "remove": ["test_a"], "set": ["test_a"], "verify": ["test_a"]}
 """What a verb cannot do without."""
 
-CONFIGURED = sorted(set(VERBS) - {"watch", "peer-service", "configure", "join", "events"})
+CONFIGURED = sorted(set(VERBS) - {"adopt", "watch", "peer-service", "configure", "join", "events"})
 
 
 @pytest.mark.parametrize("verb", CONFIGURED)
@@ -61,7 +61,9 @@ def test_a_configuration_with_a_mistake_is_shown_by_every_verb(command: Command,
     assert "Nothing was applied" in said.err
 
 
-@pytest.mark.parametrize("verb", ["status", "up", "down", "connect", "disconnect", "hold", "plan", "verify"])
+@pytest.mark.parametrize(
+    "verb", ["status", "grow", "set", "up", "down", "connect", "disconnect", "hold", "plan", "verify"]
+)
 def test_a_resource_that_is_not_configured_is_a_usage_error_that_names_those_that_are(
     command: Command, verb: str, server: object
 ) -> None:

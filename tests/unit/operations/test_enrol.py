@@ -426,3 +426,10 @@ def test_the_host_is_looked_at_with_what_can_be_seen(pair: Pair) -> None:
     host.PROC_DRBD.write_text("")
     with pair.on("server"):
         assert enrol.hello(config.load(), "backup").drbd_version == ""
+
+
+def test_a_greeting_has_the_time_of_its_answer(pair: Pair) -> None:
+    pair.configure()
+    with pair.on("server"):
+        said = datetime.fromisoformat(enrol.hello(config.load(), "backup").now)
+    assert timedelta(seconds=-1) <= datetime.now(UTC) - said < timedelta(minutes=1)

@@ -9,12 +9,14 @@ from drbd_offsite import config, files, journal, protocol
 from drbd_offsite.errors import BadRequest, ConfigError, OffsiteError, PeerUnreachable, Refused
 from drbd_offsite.model import Flavour, MetadataPlace, VolumeName
 from drbd_offsite.operations import half
+from drbd_offsite.plan.actions import describe
 from drbd_offsite.plan.task import Task
+from drbd_offsite.tools import filesystem
 from drbd_offsite.tools.drbd import Identifiers
 
 from .. import make
 from ..conftest import Programs
-from ..plan.machine import FRESH, Machine
+from ..plan.machine import FRESH, FSTAB_NAMES, Machine
 from ..plan.test_half import DATA, FSTAB, POOL, empty_config
 from .world import Killed, World
 
@@ -71,14 +73,45 @@ def test_add_makes_both_halves_and_tells_every_step(server: World) -> None:
     assert [e["event"] for e in journal.events()] == ["operation-begun", "operation-ended"]
 
 
-def test_dry_run_prints_the_steps_and_begins_nothing(server: World) -> None:
-    told: list[str] = []
+def test_a_check_shows_the_steps_and_begins_nothing(server: World) -> None:
     before = config.PATH.read_text()
-    add(told.append, dry_run=True)
-    assert "ask backup to replicate" in told[-1], "what comes after it depends on the answer"
+    site = config.load()
+    looked = half.host_with_drbd(site)
+    steps = [describe(step) for step in half.steps(site, looked, half.check(site, looked, DATA))]
+    assert "ask backup to replicate" in steps[-1], "what comes after it depends on the answer"
     assert config.PATH.read_text() == before
     assert journal.operations() == {}
     assert POOL not in server.machine.volumes
+
+
+def test_a_volume_that_is_being_added_keeps_the_name_that_it_was_begun_with(server: World) -> None:
+    server.kill_at = 3
+    with pytest.raises(Killed):
+        add(name="test_a")
+    server.kill_at = None
+    with pytest.raises(Refused, match="add of local/test_a as test_a is under way"):
+        add(name="other")
+    assert add() == "test_a"
+    finished(server)
+
+
+def test_a_volume_whose_resource_is_being_removed_is_not_added_meanwhile(server: World) -> None:
+    here = {"volume": DATA.path, "metadata": str(make.replica().metadata), "minor": 0, "port": 7789}
+    journal.begin("remove", "test_a", {"here": here})
+    with pytest.raises(Refused, match="remove of local/test_a as test_a is under way") as raised:
+        add()
+    assert "drbd-offsite remove test_a" in raised.value.hint
+    assert server.machine.log == []
+
+
+def test_a_resumed_add_keeps_its_priority(server: World) -> None:
+    server.kill_at = 4
+    with pytest.raises(Killed):
+        add(priority=7)
+    server.kill_at = None
+    add()
+    finished(server)
+    assert config.load().resources["test_a"].priority == 7
 
 
 def kills(world: World, run: Callable[[], object]) -> list[int]:
@@ -185,7 +218,7 @@ def test_a_mounted_volume_is_refused_and_moved_with_remount(programs: Programs, 
     add(remount=True)
     finished(world)
     assert world.machine.mounts == [("/dev/drbd0", "/srv/a")]
-    assert "LABEL=test_a" not in half.FSTAB.read_text()
+    assert filesystem.fstab_targets(half.FSTAB.read_text(), FSTAB_NAMES) == ()
 
 
 def test_a_volume_that_only_fstab_knows_is_moved_with_remount(programs: Programs, root: Path) -> None:

@@ -1,19 +1,22 @@
 """One whole machine behind `run`: the simulated machine of the planner's tests, asked through its programs."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from drbd_offsite import config, host, journal, keys, protocol
+from drbd_offsite.errors import OffsiteError
 from drbd_offsite.observed import DrbdResource
 from drbd_offsite.operations import half
-from drbd_offsite.tools import drbd, lvm
+from drbd_offsite.reconcile import reconcile
+from drbd_offsite.tools import drbd, filesystem, lvm
 
 from .. import make
 from ..conftest import Answer, Programs
-from ..plan.machine import Machine
+from ..plan.machine import DEVICE_NAMES, Machine
 
-LOOKS = ("lvm", "drbdsetup", "drbdmeta", "blkid")
+LOOKS = ("lvm", "drbdmeta", "blkid")
 
 
 class Killed(BaseException):
@@ -26,6 +29,8 @@ class World:
     def __init__(self, machine: Machine, programs: Programs, root: Path) -> None:
         self.machine, self.root = machine, root
         self.peer: Callable[[protocol.Request], protocol.Answer] = lambda _: protocol.Done()
+        self.away = False
+        """Whether the other machine is silent."""
         self.takes_over = False
         """Whether the peer says that it serves test_a."""
         self.changes = 0
@@ -35,6 +40,10 @@ class World:
         config.PATH.write_text(machine.config)
         half.FSTAB.parent.mkdir(exist_ok=True)
         half.FSTAB.write_text(machine.fstab)
+        for path, text in machine.files.items():
+            file = root / path.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
         keys.directory(machine.flavour.other)
         (keys.ROOT / machine.flavour.other / "drbd.secret").write_text(make.SECRET)
         host.PROC_DRBD.parent.mkdir(exist_ok=True)
@@ -42,24 +51,30 @@ class World:
 
     def answer(self, argv: tuple[str, ...], stdin: str) -> Answer | None:
         self.collect()
-        if argv[0] in LOOKS or "is-enabled" in argv:
+        if argv[0] in LOOKS or argv == drbd.EVENTS or {"is-enabled", "is-active"} & set(argv):
             return self._look(argv)
         self.changes += 1
         if self.kill_at == self.changes:
             raise Killed
         said = ""
         if argv[0] == "ssh":
-            if not self.machine.tunnel:
+            if self.away or not self.machine.tunnel:
                 return Answer("", 255, "ssh: connect to host 10.89.33.2 port 7788: No route to host")
-            request = protocol.decode_request(stdin)
-            report = isinstance(request, protocol.Report)
-            said = protocol.encode_answer(self._peer_s_report() if report else self.peer(request))
+            said = self._peer_says(protocol.decode_request(stdin))
         else:
             self.machine._run(list(argv))
         self.publish()
         if self.kill_at == -self.changes:
             raise Killed
         return Answer(said)
+
+    def _peer_says(self, request: protocol.Request) -> str:
+        if isinstance(request, protocol.Report):
+            return protocol.encode_answer(self._peer_s_report())
+        try:
+            return protocol.encode_answer(self.peer(request))
+        except OffsiteError as error:
+            return protocol.encode_error(error)
 
     def _peer_s_report(self) -> protocol.MachineReport:
         role = "Primary" if self.takes_over else "Secondary"
@@ -70,8 +85,12 @@ class World:
         """What was written to files since."""
         self.machine.config = config.PATH.read_text()
         self.machine.fstab = half.FSTAB.read_text()
-        self.machine.files = {str(path): path.read_text() for path in self.root.glob("etc/drbd.d/*.res")}
-        for operation in journal.operations().values():
+        self.machine.files = {
+            f"/{path.relative_to(self.root)}": path.read_text() for path in self.root.glob("etc/drbd.d/*.res")
+        }
+        under_way = journal.operations().values()
+        self.machine.verbs = frozenset(operation.verb for operation in under_way)
+        for operation in under_way:
             if "here" in operation.parameters:
                 self.machine.operation = operation
 
@@ -80,10 +99,12 @@ class World:
         seen = self.machine.host()
         self.addresses.clear()
         self.addresses.update(seen.addresses)
+        group = host.DEVICES / "local"
+        group.mkdir(parents=True, exist_ok=True)
+        for device in group.iterdir():
+            device.unlink()
         for volume in seen.active:
-            device = host.DEVICES / volume.group / volume.name
-            device.parent.mkdir(parents=True, exist_ok=True)
-            device.touch()
+            (group / volume.name).touch()
         host.PROC_DRBD.write_text(f"version: {seen.drbd_version} (api:1/proto:86-101)\n" if seen.drbd_version else "")
         host.MOUNTINFO.write_text(
             "".join(f"1 1 {m.devno[0]}:{m.devno[1]} / {m.target} rw - {m.fstype} {m.source}\n" for m in seen.mounts)
@@ -94,6 +115,17 @@ class World:
         self.machine.power_cut()
         self.publish()
 
+    def boot(self) -> None:
+        """After a power cut: what the units bring up, and what fstab mounts after that."""
+        self.power_cut()
+        shutil.rmtree(host.CONSULTATIONS, ignore_errors=True)
+        site = config.load()
+        reconcile(site, site.resources, lambda _: None)
+        if self.machine.kernel and self.machine.kernel.primary:
+            targets = filesystem.fstab_targets(self.machine.fstab, DEVICE_NAMES)
+            self.machine.mounts += [(self.machine.here.device, target) for target in targets]
+            self.publish()
+
     def _look(self, argv: tuple[str, ...]) -> Answer:
         seen = self.machine.host()
         if argv == lvm.REPORT:
@@ -101,12 +133,16 @@ class World:
         if argv == drbd.EVENTS:
             return Answer("".join(_events(resource) for resource in seen.drbd.values()) + "exists -\n")
         if argv[0] == "blkid":
-            return Answer("LABEL=test_a\nTYPE=ext4\n")
+            served = self.machine.kernel and self.machine.kernel.primary
+            nothing = not self.machine.fstype or (argv[-1] == self.machine.here.device and not served)
+            return Answer("", 2) if nothing else Answer(f"LABEL=test_a\nTYPE={self.machine.fstype}\n")
         if argv[0] == "drbdmeta":
+            if self.machine.kernel and self.machine.kernel.attached:
+                return Answer("", 20, f"Device '{argv[1]}' is configured!")
             found = self.machine.metadata
             return Answer(f"{found.current:016X}:{0:016X}:{0:016X}:{0:016X}:0:0:0:0\n") if found else Answer("", 1)
-        assert "is-enabled" in argv
-        return Answer("", 0 if self.machine.enabled else 1)
+        known = self.machine.enabled if "is-enabled" in argv else self.machine.active
+        return Answer("", 0 if known else 1)
 
     def _report(self) -> str:
         seen = self.machine.host()
@@ -115,7 +151,7 @@ class World:
                 "lv_name": volume.name.name, "lv_size": f"{volume.size_bytes}", "lv_tags": "",
                 "lv_active": "active", "lv_device_open": "open" if volume.open else "",
                 "lv_kernel_major": f"{volume.devno[0]}", "lv_kernel_minor": f"{volume.devno[1]}",
-                "origin": "", "pool_lv": "", "data_percent": "",
+                "origin": volume.origin, "pool_lv": volume.pool, "data_percent": "",
             }
             for volume in seen.volumes.values()
             if volume.devno
@@ -132,9 +168,14 @@ class World:
 
 def _events(seen: DrbdResource) -> str:
     lines = [f"exists resource name:{seen.name} role:{seen.role} suspended:no"]
-    lines += [f"exists device name:{seen.name} volume:0 minor:{v.minor} disk:{v.disk}" for v in seen.volumes]
     lines += [
-        f"exists connection name:{seen.name} conn-name:{line.peer} connection:{line.state} role:{line.role}"
-        for line in seen.connections
+        f"exists device name:{seen.name} volume:0 minor:{v.minor} disk:{v.disk} size:{v.size_bytes // 1024}"
+        for v in seen.volumes
     ]
+    for line in seen.connections:
+        name = f"name:{seen.name} peer-node-id:0 conn-name:{line.peer}"
+        lines.append(f"exists connection {name} connection:{line.state} role:{line.role}")
+        lines += [
+            f"exists peer-device {name} volume:0 replication:{d.replication} peer-disk:{d.disk}" for d in line.devices
+        ]
     return "\n".join(lines) + "\n"

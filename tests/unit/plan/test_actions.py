@@ -4,8 +4,10 @@ from drbd_offsite.plan.actions import (
     Action,
     AskPeer,
     Consult,
+    Disconnect,
     Lift,
     Note,
+    Once,
     Promote,
     RemoveFile,
     Run,
@@ -24,8 +26,10 @@ EXAMPLES = {
     "ask backup to replicate  # why": AskPeer("backup", REQUEST, "why"),
     "ask backup whether it serves test_a  # why": Consult("test_a", "backup", "why"),
     "drbdadm primary test_a  # why": Promote("test_a", "why"),
+    "drbdadm disconnect test_a  # why": Disconnect("test_a", "why"),
     "lift the hold of returning on test_a  # why": Lift("test_a", "returning", "why"),
     "note a = True  # why": Note(make.operation("add", {}), "a", True, "why"),
+    "resize2fs x  # why": Once(Run(("resize2fs", "x"), "why"), Note(make.operation("grow", {}), "a", True, "note")),
 }
 
 
@@ -33,6 +37,10 @@ def test_every_kind_of_action_is_one_line_with_its_reason() -> None:
     assert {type(action) for action in EXAMPLES.values()} == set(get_args(Action))
     for line, action in EXAMPLES.items():
         assert describe(action) == line
+
+
+def test_all_holds_of_a_resource_are_lifted_at_once_where_nobody_is_named() -> None:
+    assert describe(Lift("test_a", "", "why")) == "lift the holds on test_a  # why"
 
 
 def test_the_text_of_a_file_is_in_no_line() -> None:

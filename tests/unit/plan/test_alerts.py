@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -43,6 +44,17 @@ def test_a_condition_is_told_once() -> None:
     (message,) = story.sent
     assert (message.key, message.subject, message.at) == (SPLIT.key, SPLIT.subject, "2026-01-01T12:01:00+00:00")
     assert message.text == "Both have changes.\nSeen first: 2026-01-01T12:01:00+00:00\n"
+
+
+def test_who_wants_no_alert_gets_none_and_no_all_clear_for_what_is_not_over() -> None:
+    story = Story()
+    quiet = replace(SPLIT, muted=True)
+    assert story.look(quiet) == []
+    assert story.look(SPLIT) == [Kind.RAISED], "and all of it once it is wanted"
+    assert story.look(quiet, after=DAY) == []
+    assert story.look(quiet, after=SETTLED) == []
+    assert story.look(after=SETTLED) == []
+    assert story.memory == {}
 
 
 def test_a_reminder_comes_every_so_many_hours() -> None:

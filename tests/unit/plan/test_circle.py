@@ -426,3 +426,23 @@ def test_attaching_gets_more_time_than_a_usual_program() -> None:
     attach = circle.attach(make.resource())
     assert attach.argv == ("drbdadm", "attach", "test_a")
     assert attach.timeout > Run(("true",), "").timeout
+
+
+@pytest.mark.parametrize(
+    ("flavour", "verb", "by"), [(SERVER, "remove", "remove on the server"), (BACKUP, "release", "remove on the server")]
+)
+@pytest.mark.parametrize("seen", [[], [READY]], ids=["down", "still up"])
+def test_what_is_being_taken_away_is_not_brought_up_again(flavour: Flavour, verb: str, by: str, seen: list) -> None:
+    """From its first step on: its volume may have been written to without DRBD."""
+    under_way = {f"{verb}-test_a": make.operation(verb, {})}
+    decision = look(flavour, make.host(drbd=seen, operations=under_way, consulted=HEARD))
+    assert decision.actions == ()
+    assert decision.reason == f"{verb} is under way; {by}, run again, finishes it"
+    others = {f"{verb}-test_b": make.operation(verb, {}, "test_b")}
+    assert commands(look(flavour, make.host(operations=others, consulted=HEARD)))
+
+
+@pytest.mark.parametrize("seen", [[], [READY]], ids=["down", "still up"])
+def test_what_is_being_enlarged_is_served_all_the_time(seen: list) -> None:
+    under_way = {"grow-test_a": make.operation("grow", {})}
+    assert commands(look(SERVER, make.host(drbd=seen, operations=under_way, consulted=HEARD)))

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 
-from drbd_offsite.model import Flavour
+from drbd_offsite.model import Alerts, Flavour
 from drbd_offsite.observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
 from drbd_offsite.plan.assess import ASKED_FOR, Level, assess
 from drbd_offsite.plan.conditions import A_WHILE, Condition, conditions
@@ -178,6 +179,46 @@ def test_what_was_begun_and_forgotten_is_told_after_an_hour(verb: str, again: st
     assert found.key == f"x {verb}-unfinished"
     assert found.patience == timedelta(hours=1)
     assert again in found.text
+
+
+REMARKS = {"out-of-sync": True, "split-brain": True, "unheard-of": True, "restore-point": False, "discards": False}
+
+
+@pytest.mark.parametrize("setter", REMARKS)
+@pytest.mark.parametrize("alerts", Alerts)
+def test_a_resource_says_which_of_its_alerts_are_wanted(alerts: Alerts, setter: str) -> None:
+    site = make.site(
+        resources={"test_a": replace(make.resource(), alerts=alerts), "test_b": make.resource("test_b", 1)}
+    )
+    drbd = [make.seen(**AWAY), make.seen("test_b", minor=1, **AWAY)]
+    operations = {"set-test_a": make.operation("set", {})}
+    host = make.host(drbd=drbd, holds=make.hold(set_by=setter), operations=operations)
+    muted = {condition.key: condition.muted for condition in conditions(site, host, LOST)}
+    of_a_fault = alerts is Alerts.NONE or (alerts is Alerts.FAULTS and not REMARKS[setter])
+    assert muted == {
+        f"test_a {setter}": of_a_fault,
+        "test_a set-unfinished": alerts is not Alerts.ALL,
+        "test_a unprotected": alerts is not Alerts.ALL,
+        "test_b unprotected": False,
+        "backup silent": False,
+    }
+
+
+@pytest.mark.parametrize("seen", [[], [make.seen(disk=DiskState.DISKLESS)], [make.seen(role=Role.SECONDARY)]])
+def test_what_is_not_served_is_a_fault(seen: list[DrbdResource]) -> None:
+    site = make.site(resources={"test_a": replace(make.resource(), alerts=Alerts.FAULTS)})
+    found = conditions(site, make.host(drbd=seen), LOST)
+    assert found
+    assert not any(condition.muted for condition in found)
+
+
+def test_what_concerns_the_machine_or_the_line_has_no_resource_s_name() -> None:
+    """Not even where a resource is called as the peer is."""
+    quiet = replace(make.resource("backup"), alerts=Alerts.NONE)
+    site = make.site(resources={"backup": quiet})
+    host = make.host(drbd=[make.seen("backup", **AWAY)], problems=("lvm failed",))
+    found = {condition.key: condition.muted for condition in conditions(site, host, LOST)}
+    assert found == {"problems": False, "backup unprotected": True, "backup silent": False}
 
 
 @given(FLAVOURS, hosts())

@@ -12,13 +12,15 @@ from drbd_offsite.observed import Forbidden
 from drbd_offsite.plan.actions import Action, AskPeer, Note, Run, WriteFile, describe
 from drbd_offsite.plan.task import Task
 from drbd_offsite.protocol import Half
+from drbd_offsite.tools import filesystem
 
 from .. import make
 from .machine import BY_RES, FRESH, FSTAB_NAMES, USED, Impossible, Machine
 
 DATA = VolumeName("local", "test_a")
 POOL = VolumeName("local", "drbd_meta")
-FSTAB = "UUID=0f / ext4 defaults 0 1\nLABEL=test_a /srv/a ext4 noatime 0 2\n"
+LINE = "LABEL=test_a /srv/a ext4 noatime 0 2"
+FSTAB = f"UUID=0f / ext4 defaults 0 1\n{LINE}\n"
 LARGE = MAX_INDEXED_BYTES + 2**40
 
 
@@ -245,8 +247,9 @@ def test_a_mounted_filesystem_is_mounted_again_on_the_replicated_device() -> Non
     end = mounted()
     end.run_to_the_end()
     assert sorted(end.mounts) == [("/dev/drbd0", "/mnt"), ("/dev/drbd0", "/srv/a")]
-    assert end.fstab.splitlines()[0] == FSTAB.splitlines()[0]
-    assert end.fstab.splitlines()[1].startswith(f"{BY_RES} /srv/a ext4 noatime,nofail,")
+    first, kept, moved = end.fstab.splitlines()
+    assert (first, kept) == (FSTAB.splitlines()[0], filesystem.WAS + LINE)
+    assert moved.startswith(f"{BY_RES} /srv/a ext4 noatime,nofail,")
 
 
 def test_a_nested_mount_is_left_inside_out() -> None:
@@ -259,8 +262,8 @@ def test_a_nested_mount_is_left_inside_out() -> None:
 def test_what_fstab_would_mount_at_the_next_boot_is_moved_even_if_it_is_not_mounted_now() -> None:
     end = listed()
     end.run_to_the_end()
-    assert BY_RES in end.fstab
-    assert "LABEL=test_a" not in end.fstab
+    assert filesystem.fstab_targets(end.fstab, frozenset({BY_RES})) == ("/srv/a",)
+    assert filesystem.fstab_targets(end.fstab, FSTAB_NAMES) == ()
     assert end.mounts == []
 
 
@@ -269,7 +272,7 @@ def test_once_it_can_be_copied_no_boot_mounts_the_volume_past_drbd(scene: str) -
     """Such writes would be in no bitmap: two copies that differ and say that they do not."""
     for step, at in killed(scene):
         if at.synced:
-            assert "LABEL=test_a" not in at.fstab, step
+            assert filesystem.fstab_targets(at.fstab, FSTAB_NAMES) == (), step
 
 
 def test_without_remount_fstab_is_left_alone() -> None:

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drbd_offsite.model import MAX_INDEXED_BYTES, METADATA_SLOT_BYTES, Flavour, MetadataPlace, VolumeName
-from drbd_offsite.plan.task import FIRST_PORT, Task, allocate, metadata_bytes
+from drbd_offsite.plan.task import FIRST_PORT, Task, allocate, half_of, metadata_bytes, tagged
 
 from .. import make
 
@@ -81,6 +82,35 @@ def test_metadata_without_an_index_have_room_for_bitmap_log_superblock_and_growt
     assert room >= 2 * size // 4096 // 8 + 36 * 1024
 
 
+def test_a_removal_under_way_still_has_its_numbers() -> None:
+    here = {"volume": "local/other", "metadata": "local/drbd_meta[0]", "minor": 0, "port": 7789}
+    host = make.host(operations={"remove-other": make.operation("remove", {"here": here}, "other")})
+    assert allocate(make.site(resources=()), host, NEW, make.GIB).minor == 1
+
+
+def test_the_half_of_an_operation_is_known_where_it_has_one() -> None:
+    assert half_of(make.operation("add", Task("a", "backup", 1, make.replica(4)).parameters())) == make.replica(4)
+    assert half_of(make.operation("join", {"invitation": "x"})) is None
+
+
+def test_a_tag_chooses_ordinary_volumes_by_name() -> None:
+    here = [
+        make.volume("b", tags=frozenset({"offsite", "x"})),
+        make.volume("a", tags=frozenset({"offsite"})),
+        make.volume("thin", tags=frozenset({"offsite"}), pool="pool", data_percent=1.0),
+        make.volume("other", tags=frozenset({"off"})),
+        make.volume("snapshot", tags=frozenset({"offsite"}), origin="a", data_percent=1.0),
+        make.volume("pool", tags=frozenset({"offsite"}), data_percent=0.0),
+        make.volume("[hidden]", tags=frozenset({"offsite"})),
+        make.volume("drbd_meta", tags=frozenset({"offsite"})),
+        make.volume("a_drbd_meta", tags=frozenset({"offsite"})),
+    ]
+    own = make.resource("a")
+    own = replace(own, here=replace(own.here, metadata=MetadataPlace(VolumeName("local", "a_drbd_meta"), None)))
+    chosen = tagged(make.site(resources={"a": own}), make.host(volumes=here), "offsite")
+    assert [volume.name for volume in chosen] == ["a", "b", "thin"]
+
+
 TASKS = st.builds(
     Task,
     st.just("test_a"),
@@ -92,6 +122,8 @@ TASKS = st.builds(
     st.booleans(),
     st.lists(st.text(max_size=5), max_size=2).map(tuple),
     st.frozensets(st.text(max_size=5), max_size=2),
+    st.integers(-100, 100),
+    st.booleans(),
 )
 
 
@@ -101,10 +133,17 @@ def test_a_task_comes_back_from_disk_as_it_was(task: Task) -> None:
     assert Task.of(make.operation("add", on_disk)) == task
 
 
+def test_a_task_of_an_earlier_version_has_no_priority() -> None:
+    task = Task("test_a", "backup", make.GIB, make.replica())
+    on_disk = {key: value for key, value in task.parameters().items() if key not in ("priority", "reordered")}
+    assert Task.of(make.operation("add", on_disk)) == task
+
+
 def test_the_resource_is_known_once_both_halves_are() -> None:
     task = Task("test_a", "backup", make.GIB, make.replica())
     assert task.resource is None
-    whole = Task("test_a", "backup", make.GIB, make.replica(), make.replica(3))
+    whole = Task("test_a", "backup", make.GIB, make.replica(), make.replica(3), priority=5)
     assert whole.resource is not None
+    assert whole.resource.priority == 5
     assert whole.resource.there.minor == 3
     assert whole.resource.peer == Flavour.BACKUP

@@ -1,6 +1,8 @@
 """What DRBD prints, as it was captured (tests/data/README.md), and what it might print one day."""
 
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from drbd_offsite.model import MetadataPlace, VolumeName
 from drbd_offsite.observed import ConnectionState, DiskState, DrbdResource, ReplicationState, Role
 from drbd_offsite.tools import drbd
+
+from .. import make
 
 DATA = Path(__file__).parents[2] / "data"
 PLACE = MetadataPlace(VolumeName("local", "drbd_meta"), 3)
@@ -347,6 +351,11 @@ def test_argv() -> None:
     assert drbd.meta(PLACE, 9, "get-gi") == ("drbdmeta", "9", "v08", "/dev/local/drbd_meta", "3", "get-gi")
     whole = MetadataPlace(PLACE.volume, None)
     assert drbd.meta(whole, 9, "get-gi")[4] == "flex-external"
+    assert drbd.resync_after(2, 0) == ("drbdsetup", "disk-options", "2", "--resync-after=0")
+    assert drbd.resync_after(2, None)[-1] == "--resync-after=-1"
+    assert drbd.resync_rate(2, 500, 125, 64) == (
+        "drbdsetup", "disk-options", "2", "--c-max-rate=500k", "--c-min-rate=125k", "--c-fill-target=64k"
+    )  # fmt: skip
     assert drbd.verify("test_a", 0, None) == ("drbdadm", "--", "--start=0", "verify", "test_a")
 
 
@@ -362,3 +371,68 @@ def test_the_drbdadm_for_an_8_4_module_hands_on_which_sectors_are_compared(tmp_p
     environment = os.environ | {"__DRBD_NODE__": "server.example.org"}
     done = subprocess.run(dry_run, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split()[1:] == ["verify", "0", "--start=800", "--stop=808"]
+
+
+# -- what drbdadm would change -------------------------------------------------------------------------
+
+ADJUSTED = {
+    "differs": {
+        ("disk-options", "0"), ("disk-options", "1"), ("net-options", "ipv4:10.89.33.1:7789"),
+        ("disconnect", "ipv4:10.89.33.1:7790"), ("connect", "large"),
+    },
+    "moved": {
+        ("detach", "0"), ("detach", "1"), ("del-minor", "1"), ("new-minor", "large"), ("attach", "0"), ("attach", "5"),
+    },
+    "down": {
+        (command, name) for command in ("new-resource", "new-minor", "connect") for name in ("test_a", "large")
+    } | {("attach", "0"), ("attach", "1")},
+    "apart": {
+        ("new-minor", "large"), ("attach", "0"), ("attach", "1"), ("connect", "test_a"), ("connect", "large"),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", ADJUSTED)
+def test_what_drbdadm_would_do_is_known_without_its_secrets(state: str) -> None:
+    text = (DATA / f"drbdadm/adjust-{state}.txt").read_text()
+    found = drbd.parse_adjustments(text.splitlines())
+    assert {(adjustment.command, adjustment.target) for adjustment in found} == ADJUSTED[state]
+    assert (make.SECRET in text) == (state != "moved")
+    assert make.SECRET not in repr(found)
+
+
+@given(st.lists(st.text()))
+def test_any_text_of_drbdadm_is_read(lines: list[str]) -> None:
+    assert len(drbd.parse_adjustments(lines)) <= len(lines)
+
+
+@pytest.mark.skipif(shutil.which("drbdadm") is None, reason="drbdadm is not installed")
+@pytest.mark.parametrize(
+    ("rate", "expected"), [("9155k", set()), ("4000k", {("disk-options", "0")})], ids=["the same", "another rate"]
+)
+def test_the_real_drbdadm_says_so_where_the_kernel_runs_something_else(
+    rate: str, expected: set[tuple[str, str]], tmp_path: Path
+) -> None:
+    """The kernel's part is a script that prints what runs, as ``drbdsetup show`` does."""
+    resource = (DATA / "golden/server/etc/drbd.d/0_test_a.res").read_text()
+    net, disk = (re.sub(r"#.*", "", resource.split(section)[1].split("}")[0]) for section in ("net {", "disk {"))
+    setup = tmp_path / "drbdsetup-84"
+    setup.write_text(
+        f"#!/bin/sh\ncat <<'END'\nresource test_a {{ net {{ {net} protocol A; }}\n"
+        "_remote_host { address ipv4 10.89.33.2:7789; }\n_this_host { address ipv4 10.89.33.1:7789;\n"
+        'volume 0 { device minor 0; disk "/dev/local/test_a"; meta-disk "/dev/local/drbd_meta" [ 0 ];\n'
+        f"disk {{ {disk.replace('9155k', rate)} }} }} }} }}\nEND\n"
+    )
+    setup.chmod(0o755)
+    (tmp_path / "test.conf").write_text(resource)
+    program, *words = drbd.DRY_ADJUST
+    done = subprocess.run(
+        [program, "-c", tmp_path / "test.conf", *words],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}", "__DRBD_NODE__": "server.example.org",
+            "DRBD_DRIVER_VERSION_OVERRIDE": "8.4.11",
+        },
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = drbd.parse_adjustments(done.stdout.splitlines())
+    assert {(adjustment.command, adjustment.target) for adjustment in found} == expected

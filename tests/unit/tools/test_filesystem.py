@@ -9,6 +9,8 @@ from drbd_offsite.tools import filesystem
 
 DATA = Path(__file__).parents[2] / "data"
 DEVICE = "/dev/drbd/by-res/test_a/0"
+DEVICES = frozenset({DEVICE, "/dev/drbd0"})
+PLAIN = "/dev/local/test_a"
 UNIT = "drbd-offsite@test_a.service"
 
 
@@ -99,8 +101,11 @@ def test_a_moved_line_waits_for_our_unit_and_lets_the_machine_boot_without_it() 
 
 def test_moving_leaves_every_other_line_as_it_was() -> None:
     moved = filesystem.fstab_moved(FSTAB, frozenset({"LABEL=test_a"}), DEVICE, UNIT).splitlines(keepends=True)
-    for before, after in zip(FSTAB.splitlines(keepends=True), moved, strict=True):
-        assert before == after or before.startswith("LABEL=test_a")
+    (kept,) = [line for line in moved if line.startswith(filesystem.WAS)]
+    ours = (kept, moved[moved.index(kept) + 1])
+    others = [line for line in FSTAB.splitlines(keepends=True) if not line.startswith("LABEL=test_a")]
+    assert [line for line in moved if line not in ours] == others
+    assert kept.removeprefix(filesystem.WAS) in FSTAB.splitlines(keepends=True)
 
 
 def test_a_short_line_gets_the_fields_that_it_lacks() -> None:
@@ -125,6 +130,64 @@ def test_moving_twice_is_moving_once_and_loses_no_mount(text: str) -> None:
     assert filesystem.fstab_moved(moved, sources, DEVICE, UNIT) == moved
     assert filesystem.fstab_targets(moved, sources) == ()
     assert filesystem.fstab_targets(moved, frozenset({DEVICE})) == filesystem.fstab_targets(text, sources)
+
+
+def test_what_was_moved_comes_back_byte_for_byte() -> None:
+    sources = frozenset({"LABEL=test_a", "/dev/local/test_b", "UUID=1234"})
+    moved = filesystem.fstab_moved(FSTAB, sources, DEVICE, UNIT)
+    assert moved != FSTAB
+    assert filesystem.fstab_restored(moved, DEVICES, PLAIN, UNIT) == FSTAB
+
+
+def test_what_the_admin_wrote_around_a_moved_line_stays() -> None:
+    moved = filesystem.fstab_moved("LABEL=test_a /srv/a ext4\n", frozenset({"LABEL=test_a"}), DEVICE, UNIT)
+    edited = f"# first\n{moved}# last\ntmpfs /tmp tmpfs nodev\n"
+    restored = filesystem.fstab_restored(edited, DEVICES, PLAIN, UNIT)
+    assert restored == "# first\nLABEL=test_a /srv/a ext4\n# last\ntmpfs /tmp tmpfs nodev\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "restored"),
+    [
+        (f"{DEVICE} /srv/a ext4 ro,nofail,x-systemd.requires={UNIT} 0 2", f"{PLAIN} /srv/a ext4 ro,nofail 0 2"),
+        (f"/dev/drbd0\t/srv/a\text4\tx-systemd.requires={UNIT}\t0\t2", f"{PLAIN} /srv/a ext4 defaults 0 2"),
+        (f"{DEVICE} /srv/a xfs", f"{PLAIN} /srv/a xfs defaults"),
+        (f"{DEVICE} /srv/two\\040words ext4 ro 0 0", f"{PLAIN} /srv/two\\040words ext4 ro 0 0"),
+        (f"{DEVICE} none swap sw,x-systemd.requires=other.service 0 0",
+         f"{PLAIN} none swap sw,x-systemd.requires=other.service 0 0"),
+        ("/dev/drbd/by-res/test_b/0 /srv/b ext4 ro 0 0", "/dev/drbd/by-res/test_b/0 /srv/b ext4 ro 0 0"),
+        (f"#{DEVICE} /srv/a ext4 ro 0 0", f"#{DEVICE} /srv/a ext4 ro 0 0"),
+    ],
+)  # fmt: skip
+def test_a_line_for_the_device_that_somebody_wrote_by_hand_mounts_the_volume(written: str, restored: str) -> None:
+    assert filesystem.fstab_restored(written + "\n", DEVICES, PLAIN, UNIT) == restored + "\n"
+
+
+@given(st.lists(LINES | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=10), max_size=6))
+def test_moving_and_restoring_leaves_fstab_as_it_was(lines: list[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    moved = filesystem.fstab_moved(text, frozenset({"LABEL=test_a", "/dev/local/test_a"}), DEVICE, UNIT)
+    assert filesystem.fstab_restored(moved, DEVICES, PLAIN, UNIT) == text
+    assert filesystem.fstab_restored(text, DEVICES, PLAIN, UNIT) == text
+
+
+@pytest.mark.parametrize(
+    ("target", "listed"),
+    [("/srv/a", True), ("/srv/two words", True), ("/old", False), ("/nowhere", False)],
+)
+def test_whether_fstab_says_what_belongs_somewhere(target: str, listed: bool) -> None:
+    assert filesystem.fstab_mounts(FSTAB, target) is listed
+
+
+def test_only_a_filesystem_that_can_be_enlarged_while_it_is_mounted_is() -> None:
+    for fstype in ("ext2", "ext3", "ext4"):
+        assert filesystem.enlarge(fstype, "/dev/drbd0", "/srv/a") == ("resize2fs", "/dev/drbd0")
+    assert filesystem.enlarge("xfs", "/dev/drbd0", "/srv/a") == ("xfs_growfs", "/srv/a")
+    assert filesystem.enlarge("btrfs", "/dev/drbd0", "/srv/a") == (
+        "btrfs", "filesystem", "resize", "max", "/srv/a"
+    )  # fmt: skip
+    for fstype in ("", "swap", "vfat", "LVM2_member", "crypto_LUKS"):
+        assert filesystem.enlarge(fstype, "/dev/drbd0", "/srv/a") is None
 
 
 def test_argv() -> None:

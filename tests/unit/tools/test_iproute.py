@@ -74,3 +74,7 @@ def test_a_ping_is_bounded_and_its_packet_has_the_size_on_the_wire() -> None:
     full = iproute.ping("10.89.33.2", seconds=3, packet_bytes=1420)
     assert full[full.index("-s") + 1] == "1392"
     assert full[full.index("-M") : full.index("-M") + 2] == ("-M", "do"), "it must not be fragmented"
+
+
+def test_each_address_has_its_interface_and_the_far_end_of_a_tunnel_is_none() -> None:
+    assert iproute.parse_addresses((DATA.parent / "adopt/addresses.json").read_text()) == {"10.89.33.1": "tun0"}

@@ -70,3 +70,25 @@ def test_a_certificate_is_made_without_a_question_and_its_key_is_a_file_and_no_a
     assert "-nodes" in argv
     assert argv[argv.index("-keyout") + 1] == "/k"
     assert argv[argv.index("-subj") + 1] == "/CN=server"
+
+
+HOWTO = Path(__file__).parents[2] / "data/adopt/howto"
+
+
+def test_the_how_to_s_two_ends_are_read() -> None:
+    server, backup = (openvpn.parse_setup((HOWTO / side / "server.conf").read_text()) for side in ("server", "backup"))
+    assert server == openvpn.Setup(remote="", port="1194", near_end="10.89.33.1", far_end="10.89.33.2")
+    assert backup == openvpn.Setup("server.ip.address", "1194", "10.89.33.2", "10.89.33.1")
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        ("port 5000", "5000"),
+        ("port 5000\nremote x 6000", "6000"),
+        ("port 5000 # not 1194", "5000"),
+        (";port 5000", "1194"),
+    ],
+)
+def test_a_port_of_a_tunnel_made_by_hand_is_the_one_that_is_dialled(text: str, port: str) -> None:
+    assert openvpn.parse_setup(text).port == port

@@ -1,0 +1,115 @@
+"""``grow`` on the server, and ``enlarge``, what it asks of the backup."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+from .. import journal, peer, protocol
+from ..errors import BadRequest, Refused, UsageError
+from ..execute import execute
+from ..host import identity, survey
+from ..model import Flavour, Resource, Site
+from ..observed import Host, Operation
+from ..plan import grow as plan
+from ..plan import guards
+from ..plan.actions import Action, describe
+from ..plan.grow import Growth
+from ..tools import lvm
+from .drive import drive
+from .half import locked
+
+UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def size(text: str, now_bytes: int) -> int:
+    """``+10G`` (more) or ``20G`` (in all) as bytes in all. Raises UsageError."""
+    match = re.fullmatch(r"(\+?)(\d{1,15}(?:\.\d{1,9})?)([KMGT])(?:i?B)?", text, re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise UsageError(f"{text[:80]!r} is no size.", "Write +10G for 10 GiB more, 20G for 20 GiB in all.")
+    number = int(float(match[2]) * UNITS[match[3].upper()])
+    return now_bytes + number if match[1] else number
+
+
+def grow(site: Site, resource: Resource, asked: str, dry_run: bool, tell: Callable[[str], None]) -> str:
+    """Enlarge a resource, or finish doing so (``asked`` may be empty then); returns what is left to the admin.
+
+    Raises Refused before anything is begun, and where the backup has to be there to go on; PeerUnreachable.
+    """
+    guards.enforce(guards.flavour(site, Flavour.SERVER, "grow"))
+    with locked(resource.name):
+        operation = journal.operations().get(f"grow-{resource.name}")
+        if operation is None:
+            growth = _decide(site, resource, asked)
+            operation = Operation("grow", resource.name, journal.now(), asdict(growth))
+            if not dry_run:
+                operation = journal.begin("grow", resource.name, asdict(growth))
+        elif asked not in ("", Growth.of(operation).asked):
+            raise Refused(
+                f"{resource.name} is being enlarged by an earlier grow ({Growth.of(operation).asked}).",
+                f"Finish that first: drbd-offsite grow {resource.name}",
+            )
+        if dry_run:
+            for action in _steps(site, survey(site), operation):
+                tell(describe(action))
+            return ""
+        drive(operation, _steps, tell, _answered)
+        return plan.left_to_the_admin(survey(site), resource, _fstype(resource))
+
+
+def _decide(site: Site, resource: Resource, asked: str) -> Growth:
+    """Everything that can be refused is refused here, with nothing changed on either machine."""
+    name = resource.name
+    if not asked:
+        raise UsageError(f"No grow of {name} is unfinished, so it needs a size.", f"drbd-offsite grow {name} +10G")
+    host = survey(site)
+    for operation in host.operations.values():
+        if operation.resource == name:
+            raise Refused(f"{operation.verb} of {name} is not finished.", "Finish that first: drbd-offsite status")
+    guards.enforce(plan.in_step(site, host, resource))
+    volume = host.volumes.get(resource.here.volume)
+    if volume is None:
+        raise Refused(f"There is no volume {resource.here.volume} on this machine.", "See 'vgs' and 'lvs'.")
+    wanted = lvm.rounded(size(asked, volume.size_bytes), host.groups[volume.name.group].extent_bytes)
+    if wanted <= volume.size_bytes:
+        raise Refused(
+            f"{volume.name} has {guards.mebibytes(volume.size_bytes)} already, and nothing is ever made smaller.",
+            f"For more write it with a plus: drbd-offsite grow {name} +{asked.lstrip('+')}",
+        )
+    guards.enforce(plan.enough_room(host, resource.here, wanted))
+    peer.ask(site, site.peer_of(resource), protocol.Enlarge(name, wanted, only_check=True), protocol.Enlarged)
+    return Growth(wanted, asked)
+
+
+def _steps(site: Site, host: Host, operation: Operation) -> Iterator[Action]:
+    return plan.remaining(site, host, operation, _fstype(site.resources[operation.resource]))
+
+
+def _answered(operation: Operation, answer: protocol.Enlarged) -> dict[str, object]:
+    if answer.size_bytes < Growth.of(operation).size_bytes:
+        raise Refused(
+            f"The backup's volume has {answer.size_bytes} bytes; {Growth.of(operation).size_bytes} are needed.",
+            f"See 'lvs' and 'drbd-offsite events' there, then: drbd-offsite grow {operation.resource}",
+        )
+    return {"there_bytes": answer.size_bytes}
+
+
+def _fstype(resource: Resource) -> str:
+    return identity(resource.here.device).get("TYPE", "")
+
+
+def enlarge(site: Site, requester: str, request: protocol.Enlarge) -> protocol.Enlarged:
+    """The backup's part of a peer's ``grow``: the same request again finds it done."""
+    guards.enforce(guards.flavour(site, Flavour.BACKUP, "enlarge"))
+    resource = site.resources.get(request.name)
+    if resource is None or resource.peer != requester:
+        raise BadRequest(f"{requester} has no resource {request.name} here.")
+    with locked(resource.name):
+        host = survey(site)
+        guards.enforce(plan.enough_room(host, resource.here, request.size_bytes))
+        if not request.only_check:
+            # Each of them leaves the next one to do, so a second request needs no note of the first.
+            for step in plan.enlarge(host, resource.here, request.size_bytes):
+                execute(step, site)
+                journal.record("enlarged", resource.name, describe(step))
+            host = survey(site)
+        return protocol.Enlarged(host.volumes[resource.here.volume].size_bytes)

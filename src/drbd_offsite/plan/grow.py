@@ -1,0 +1,138 @@
+"""Enlarging a resource while it is in use: the backup's volume, ours, DRBD, and at last the filesystem.
+
+In this order DRBD never has less room below it than it offers, and an interruption anywhere leaves a larger volume
+under a resource that goes on at its old size. The next run finishes it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import Refused
+from ..model import MAX_INDEXED_BYTES, Replica, Resource, Site, VolumeName
+from ..observed import DiskState, Host, Operation, ReplicationState, Role
+from ..protocol import Enlarge
+from ..tools import drbd, filesystem, lvm
+from . import guards
+from .actions import Action, AskPeer, Note, Once, Run
+from .task import metadata_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What an unfinished ``grow`` has decided; it lives in the journal."""
+
+    size_bytes: int
+    """Of the volume here when it is done, a whole number of its group's extents."""
+    asked: str
+    """The size as the admin wrote it."""
+    there_bytes: int = 0
+    """Of the backup's volume; 0 until it has answered."""
+    filesystem_enlarged: bool = False
+
+    @classmethod
+    def of(cls, operation: Operation) -> "Growth":
+        """What `dataclasses.asdict` of one put on disk."""
+        return cls(**operation.parameters)  # type: ignore[arg-type]
+
+
+def remaining(site: Site, host: Host, operation: Operation, fstype: str) -> Iterator[Action]:
+    """What is left to do on the server, in order; ``fstype`` is the filesystem on the device, "" for none.
+
+    Raises Refused where the backup has to be there first.
+    """
+    growth = Growth.of(operation)
+    resource = site.resources[operation.resource]
+    if growth.there_bytes < growth.size_bytes:
+        request = Enlarge(resource.name, growth.size_bytes, only_check=False)
+        yield AskPeer(resource.peer, request, "the copy needs the room first")
+    guards.enforce(enough_room(host, resource.here, growth.size_bytes))
+    yield from enlarge(host, resource.here, growth.size_bytes)
+    seen = host.drbd.get(resource.name)
+    if not seen or not seen.volumes or seen.volumes[0].size_bytes < growth.size_bytes:
+        guards.enforce(in_step(site, host, resource))
+        yield Run(drbd.adm("resize", resource.name), "both volumes are large enough", timeout=120.0)
+    step = _filesystem(host, resource, fstype)
+    if step and not growth.filesystem_enlarged:
+        yield Once(step, Note(operation, "filesystem_enlarged", True, step.why))
+
+
+def enlarge(host: Host, here: Replica, size_bytes: int) -> Iterator[Run]:
+    """The same on both machines: metadata that have a volume of their own, and the volume."""
+    for volume, size in _wanted(host, here, size_bytes).items():
+        yield Run(lvm.extend(volume, size), f"{size_bytes} bytes are to be replicated")
+
+
+def _wanted(host: Host, here: Replica, size_bytes: int) -> dict[VolumeName, int]:
+    """The volumes that are too small, with the size that they need."""
+    wanted = {}
+    place = here.metadata
+    # Made for twice the volume's size, so they seldom lack room.
+    if place.index is None and host.volumes[place.volume].size_bytes < metadata_bytes(place, size_bytes) // 2:
+        wanted[place.volume] = metadata_bytes(place, size_bytes)
+    if host.volumes[here.volume].size_bytes < size_bytes:
+        wanted[here.volume] = size_bytes
+    return wanted
+
+
+def _filesystem(host: Host, resource: Resource, fstype: str) -> Run | None:
+    mounted = host.mounted_at(resource.here.minor)
+    argv = filesystem.enlarge(fstype, resource.here.device, mounted[0]) if mounted else None
+    return Run(argv, "the filesystem fills its device", timeout=3600.0) if argv else None
+
+
+def left_to_the_admin(host: Host, resource: Resource, fstype: str) -> str:
+    """What is not done by itself, and how it is; empty where nothing is left."""
+    if not fstype or fstype == "swap":
+        return "There is no filesystem on it; what uses the device sees the new size."
+    if filesystem.enlarge(fstype, resource.here.device, "") is None:
+        return f"What is on it ({fstype}) is not enlarged by itself; the device has the new size."
+    if not host.mounted_at(resource.here.minor):
+        command = " ".join(filesystem.enlarge(fstype, resource.here.device, "MOUNTPOINT") or ())
+        return f"Its {fstype} is not mounted, so it keeps its size; mount it, then: {command}"
+    return ""
+
+
+def in_step(site: Site, host: Host, resource: Resource) -> Refused | None:
+    """Whether it is served here, and both machines have all of it."""
+    seen = host.drbd.get(resource.name)
+    device = seen.peer_device if seen else None
+    if (
+        seen is not None
+        and device is not None
+        and seen.role is Role.PRIMARY
+        and seen.disk is DiskState.UP_TO_DATE is device.disk
+        and device.replication is ReplicationState.ESTABLISHED
+    ):
+        return None
+    return Refused(
+        f"{resource.name} is not served here with both copies up to date and {site.peer_of(resource).name} connected.",
+        f"drbd-offsite status {resource.name} says what is the matter. Once that is over, run the same command.",
+    )
+
+
+def enough_room(host: Host, here: Replica, size_bytes: int) -> Refused | None:
+    """Whether a machine can enlarge its half; both are asked before anything is changed."""
+    for volume in (here.volume, here.metadata.volume):
+        if volume not in host.volumes:
+            return Refused(f"There is no volume {volume} on {host.hostname}.", "See 'vgs' and 'lvs' there.")
+    if here.metadata.index is not None and size_bytes > MAX_INDEXED_BYTES:
+        return Refused(
+            f"The metadata slot of {here.volume} on {host.hostname} describes at most 4 TiB.",
+            "remove, lvextend and add give it a metadata volume of its own; a first sync follows.",
+        )
+    wanted = _wanted(host, here, size_bytes)
+    for snapshot in host.volumes.values():
+        origin = VolumeName(snapshot.name.group, snapshot.origin)
+        if origin == here.volume and origin in wanted and not snapshot.pool:
+            return Refused(
+                f"{snapshot.name} on {host.hostname} is a snapshot of {here.volume}, "
+                "and LVM enlarges no volume that has one.",
+                f"If nobody needs it, there: lvremove {snapshot.name}. Then run the same command.",
+            )
+    needed: dict[str, int] = {}
+    for volume, size in wanted.items():
+        if host.volumes[volume].pool:
+            continue  # a thin volume has no room of its own: what is written takes it from the pool
+        more = lvm.rounded(size, host.groups[volume.group].extent_bytes) - host.volumes[volume].size_bytes
+        needed[volume.group] = needed.get(volume.group, 0) + more
+    return guards.fits(host, needed)
