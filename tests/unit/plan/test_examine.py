@@ -3,8 +3,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
+from drbd_offsite.errors import BadRequest, ExitCode, PeerUnreachable
 from drbd_offsite.model import Flavour, TunnelMode
-from drbd_offsite.plan.examine import WATCHER, Facts, Finding, examine, units
+from drbd_offsite.observed import Forbidden
+from drbd_offsite.plan.diagnosis import Finding, Severity
+from drbd_offsite.plan.examine import CLOCK_SECONDS, WATCHER, Facts, PeerState, examine, units
+from drbd_offsite.tools import lvm_filter
 
 from .. import make
 from .test_circle import hosts
@@ -40,12 +44,79 @@ def test_a_machine_that_is_well_has_no_finding() -> None:
         ({"versions": {"openvpn": "2.6.14"}}, "drbd-utils is not installed"),
         ({"versions": {"drbd-utils": "9.22.0", "openvpn": "2.5.1"}}, "openvpn 2.5.1 is older than 2.6"),
         ({"versions": {"drbd-utils": "8.9.10", "openvpn": "2.7.8"}}, "drbd-utils 8.9.10 is older"),
+        ({"problems": ("lvmconfig could not be started",)}, "lvmconfig could not be started"),
+        ({"alerts": (("Nobody can be told.", "Tell somebody."),)}, "Nobody can be told"),
+        ({"adjustments": None}, "drbdadm refuses"),
+        ({"lvm": lvm_filter.Settings()}, "LVM's commands read the DRBD devices"),
+        ({"peers": {"backup": PeerUnreachable("no route", "again")}}, "a request was not answered: no route"),
+        ({"peers": {"backup": BadRequest("not of version 1")}}, "a request was not answered: not of version 1"),
+        ({"peers": {"backup": PeerState("8.4.11", 61.0)}}, "backup is 61 s ahead of this machine's"),
+        ({"peers": {"backup": PeerState("8.4.11", -7200.0)}}, "backup is 2 h 0 min behind this machine's"),
+        ({"peers": {"backup": PeerState("9.2.8", 0.0)}}, "backup has DRBD 9.2.8, this machine 8.4.11"),
     ],
 )
 def test_each_fault_is_found_alone_and_has_a_remedy(facts: dict[str, object], what: str) -> None:
     (finding,) = look(**facts)
     assert what in finding.what
     assert finding.remedy
+
+
+def test_what_is_only_good_to_know_is_no_failure() -> None:
+    (note,) = look(lvm=lvm_filter.Settings())
+    (warning,) = look(outdated=("/etc/drbd.d/0_test_a.res",))
+    (fault,) = look(handler_runs=False)
+    assert note.severity < warning.severity < fault.severity
+    assert note.severity.exit_code is ExitCode.DONE
+    assert warning.severity.exit_code is fault.severity.exit_code is ExitCode.FAILED
+
+
+@pytest.mark.parametrize(
+    ("hold", "severity"), [(make.hold(Forbidden.CONNECT, set_by="disconnect"), "warning"), ({}, "fault")]
+)
+def test_what_a_person_has_asked_for_is_no_fault(hold: dict[str, object], severity: str) -> None:
+    host = make.host(drbd=[make.seen(state=None)], holds=hold)
+    assert [str(finding.severity) for finding in look(host=host)] == [severity]
+
+
+# -- the peer --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [0.0, CLOCK_SECONDS, -CLOCK_SECONDS])
+def test_a_small_difference_of_the_clocks_is_none(ahead: float) -> None:
+    assert look(peers={"backup": PeerState("8.4.11", ahead)}) == []
+
+
+@pytest.mark.parametrize("version", ["8.4.11", "8.4.7", ""])
+def test_a_peer_with_the_same_drbd_or_none_loaded_is_nothing_to_tell(version: str) -> None:
+    assert look(peers={"backup": PeerState(version, 0.0)}) == []
+
+
+def test_a_peer_that_is_away_is_told_of_once() -> None:
+    findings = look(silent_peers=frozenset({"backup"}), peers={"backup": PeerState("9.2.8", 999.0)})
+    assert len(findings) == 1
+
+
+# -- versions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "tools", "expected"),
+    [
+        ("8.4.11", "9.22.0", []),
+        ("8.4.11", "9.34.0", []),
+        ("8.4.7", "9.15.0", []),
+        ("9.2.8", "9.27.0", [(Severity.NOTE, "9.28")]),
+        ("9.2.8", "9.28.0", []),
+        ("9.3.0", "9.33.0", [(Severity.WARNING, "9.34")]),
+        ("9.3.0", "9.34.0", []),
+    ],
+)
+def test_the_pairs_that_are_known_to_be_bad(module: str, tools: str, expected: list[tuple[Severity, str]]) -> None:
+    found = look(host=replace(UP, drbd_version=module), versions={"drbd-utils": tools, "openvpn": "2.6.14"}, peers={})
+    assert [finding.severity for finding in found] == [severity for severity, _ in expected]
+    for finding, (_, better) in zip(found, expected, strict=True):
+        assert f"module is {module} and drbd-utils {tools}" in finding.what
+        assert f"to {better} or later" in finding.remedy
 
 
 @pytest.mark.parametrize("version", ["x y", "", ":", "2.6_beta3"])
@@ -78,6 +149,13 @@ def test_what_the_machine_shows_is_examined(changes: dict[str, object], what: st
     found = look(host=replace(UP, **changes))
     assert [f for f in found if what in f.what]
     assert all(f.remedy for f in found)
+
+
+def test_without_the_tunnel_s_address_drbdadm_s_refusal_says_nothing() -> None:
+    waiting = make.seen(state=None)
+    here, gone = (make.host(drbd=[waiting], tunnel=tunnel) for tunnel in (True, False))
+    refuses = [[f for f in look(host=host, adjustments=None) if "refuses" in f.what] for host in (here, gone)]
+    assert [len(findings) for findings in refuses] == [1, 0]
 
 
 def test_a_peer_that_is_not_enrolled_is_told_how_to_be() -> None:
