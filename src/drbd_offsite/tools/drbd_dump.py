@@ -1,0 +1,130 @@
+"""``drbdadm dump-xml``: DRBD's configuration as its own parser has read it, of today's drbdadm and of 8.3's."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from xml.etree.ElementTree import Element, ParseError, fromstring
+
+Argv = tuple[str, ...]
+
+INTERNAL = "internal"
+
+
+def dump(config: str) -> Argv:
+    """Read by today's drbdadm, which also knows nearly all of 8.3's words (``syncer`` and what is in it).
+
+    drbdadm takes ``__DRBD_NODE__`` for the name of this machine. Under nobody's name it reads every resource; under
+    its own it reads none as long as one address is not there ("IP … not found on this host").
+    """
+    return ("env", "__DRBD_NODE__=-", "drbdadm", "-c", config, "dump-xml")
+
+
+def dump_83(config: str) -> Argv:
+    """Read by the parser of 8.3, which drbd-utils still has; it insists on this machine's name and addresses."""
+    return ("/usr/lib/drbd/drbdadm-83", "-c", config, "dump-xml")
+
+
+def complaint(stderr: str) -> str:
+    """Why nothing was read, on one line, without what drbdadm says about ``__DRBD_NODE__``."""
+    lines = (" ".join(line.split()) for line in stderr.splitlines())
+    return " ".join(line for line in lines if line and not re.search(r"__DRBD_NODE__|^PRETENDING", line))
+
+
+def resources_in(text: str) -> tuple[str, ...]:
+    """The names of the resources that a file defines, as far as each begins a line."""
+    return tuple(re.findall(r'^[ \t]*resource\s+"?([^\s"{]+)"?\s*\{', text, re.MULTILINE))
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    number: int
+    minor: int
+    disk: str
+    """A path; empty for a stacked resource, which has another one below it."""
+    metadata: str
+    """``/dev/local/drbd_meta[0]``, ``/dev/local/big_meta`` or ``internal``; empty where a machine has no disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """What is written about one machine."""
+
+    hostname: str
+    """Empty for a ``floating`` one; two names for what is stacked."""
+    family: str
+    """``ipv4``; empty where DRBD 9 has the addresses elsewhere."""
+    address: str
+    port: int
+    volumes: tuple[Volume, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DumpedResource:
+    """A resource with what it has from ``common``."""
+
+    name: str
+    halves: tuple[Half, ...]
+    options: Mapping[str, str]
+    """Of ``net``, ``disk`` and ``options``, in 8.4's words."""
+    handlers: Mapping[str, str]
+    secret: str = field(repr=False)
+    """``shared-secret``; empty where the machines do not ask each other for one."""
+
+    def half_of(self, hostname: str) -> Half | None:
+        return next((half for half in self.halves if half.hostname == hostname), None)
+
+
+def parse(text: str) -> dict[str, DumpedResource]:
+    """The output of `dump` or `dump_83`, by name. Raises ValueError for anything else."""
+    try:
+        config = fromstring(text)  # noqa: S314, it is drbdadm's own
+        common = config.find("common")
+        return {element.attrib["name"]: _resource(element, common) for element in config.findall("resource")}
+    except (ParseError, KeyError) as error:
+        raise ValueError(f"not a dump of drbdadm: {error}") from error
+
+
+def _resource(element: Element, common: Element | None) -> DumpedResource:
+    options: dict[str, str] = {}
+    handlers: dict[str, str] = {}
+    for place in (common, element):  # what the resource says for itself counts
+        for section, name, value in () if place is None else _options(place):
+            (handlers if section == "handlers" else options)[name] = value
+    secret = options.pop("shared-secret", "")
+    return DumpedResource(element.attrib["name"], tuple(map(_half, element.findall("host"))), options, handlers, secret)
+
+
+_NEW_WORDS = {"rate": "resync-rate", "after": "resync-after"}
+"""What 8.3 had in ``syncer``; all its other words are 8.4's (drbd.conf(5))."""
+
+
+def _options(place: Element) -> Iterator[tuple[str, str, str]]:
+    """Section, name and value of each option."""
+    if "protocol" in place.attrib:  # 8.3's
+        yield "net", "protocol", place.attrib["protocol"]
+    for section in place.findall("section"):
+        kind = section.attrib["name"]
+        for option in section.findall("option") if kind != "startup" else ():
+            name, value = option.attrib["name"], option.get("value")
+            if value is None:  # 8.3's flags
+                name, value = (name.removeprefix("no-"), "no") if name.startswith("no-") else (name, "yes")
+            yield kind, _NEW_WORDS.get(name, name), value
+
+
+def _half(host: Element) -> Half:
+    address = host.find("address")
+    family, port = ("", "0") if address is None else (address.attrib["family"], address.attrib["port"])
+    volumes = host.findall("volume") or [host]  # 8.3 had one volume, and no word for it
+    return Half(host.get("name", ""), family, host.findtext("address", ""), int(port), tuple(map(_volume, volumes)))
+
+
+def _volume(element: Element) -> Volume:
+    parts = {part.tag.removeprefix("flexible-"): part for part in element}
+    metadata = parts.get("meta-disk", Element("none"))
+    index = metadata.get("index")
+    return Volume(
+        int(element.get("vnr", "0")),
+        int(parts["device"].attrib["minor"]),
+        element.findtext("disk", ""),
+        (metadata.text or "") + (f"[{index}]" if index is not None else ""),
+    )
