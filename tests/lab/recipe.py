@@ -11,7 +11,7 @@ PACKAGES = (
     "iproute2", "iputils-ping", "iptables", "nftables", "netcat-openbsd", "less", "rsync",
     # what the product's packages depend on, so that they install with no network
     "apt-utils", "debconf", "debconf-utils", "bash-completion", "openssl",
-    "drbd-utils", "lvm2", "thin-provisioning-tools", "e2fsprogs", "xfsprogs",
+    "drbd-utils", "lvm2", "thin-provisioning-tools", "e2fsprogs", "xfsprogs", "btrfs-progs",
     "openvpn", "wireguard-tools",
     # what alerts go through: a sendmail that delivers root's mail to /var/mail/root, and the many services
     "dma", "apprise",

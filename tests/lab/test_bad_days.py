@@ -254,6 +254,34 @@ def test_without_the_module_nothing_is_begun(lab: Lab) -> None:
     refused(lab.server, f"drbd-offsite add {product.VOLUME}", REFUSED, "The peer says", "no DRBD module")
 
 
+@pytest.mark.thorough
+def test_a_module_of_an_unknown_version_is_not_worked_with(lab: Lab) -> None:
+    """The real module with another number in it, as a later line of development would show."""
+    lab.enter(ENROLLED)
+    lab.server.run(
+        "rmmod drbd; cd /lib/modules/$(uname -r)/kernel/drivers/block/drbd && "
+        "sed -i 's/8\\.4\\.11/12.0.1/g' drbd.ko && modprobe drbd && grep 12.0.1 /proc/drbd"
+    )
+    refused(lab.server, f"drbd-offsite add {product.VOLUME}", REFUSED, "version 12.0.1", "does not know")
+    refused(lab.server, "drbd-offsite doctor", FAILED, "version 12.0.1")
+    assert product.status(lab.server)["operations"] == []
+
+
+@pytest.mark.thorough
+def test_a_volume_above_four_tebibytes_has_metadata_of_its_own(lab: Lab) -> None:
+    lab.enter(ENROLLED)
+    for machine in lab.machines:
+        machine.run("truncate -s 5T /root/large.img && losetup /dev/loop7 /root/large.img", timeout=300)
+        machine.run("pvcreate -q /dev/loop7 && vgextend -q local /dev/loop7")
+    lab.server.run("lvcreate -q -y -L 4200G -n large local")
+    lab.server.run("drbd-offsite add --no-wait local/large", timeout=900)
+    for machine in lab.machines:
+        machine.wait_for("the first sync has begun", "grep -q cs:Sync /proc/drbd")
+        assert machine.run("cat /sys/block/drbd0/size").stdout == f"{4200 * 2**21}\n"
+        assert "large_drbd_meta" in machine.run("lvs --noheadings -o lv_name local").stdout
+        assert '"/dev/local/large_drbd_meta";' in machine.run("cat /etc/drbd.d/0_large.res").stdout
+
+
 # -- the peer's requests ---------------------------------------------------------------------------
 
 SSH = (

@@ -115,7 +115,7 @@ def _served(lab: Lab) -> None:
 
 def test_remount_moves_a_mounted_filesystem_and_its_fstab_line(mounted_at_boot: Lab) -> None:
     _served(mounted_at_boot)
-    line = mounted_at_boot.server.run("grep /srv/data /etc/fstab").stdout.split()
+    line = mounted_at_boot.server.run("grep '^[^#].*/srv/data' /etc/fstab").stdout.split()
     assert line[0] == product.DEVICE
     assert {"nofail", "x-systemd.requires=drbd-offsite@test_a.service"} <= set(line[3].split(","))
 

@@ -1,0 +1,149 @@
+"""Every step of ``add``, ``grow`` and ``remove`` is the last one: killed, powered off, cut off; then the same again.
+
+The steps are found by an undisturbed run. What the machines are in the end is what they are after that run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from . import product, volume
+from .lab import Lab, Stage
+from .machine import Machine
+from .stages import ENROLLED
+
+pytestmark = pytest.mark.thorough
+
+HOOK = Path(__file__).with_name("crash_guest.py")
+SITE = "/etc/python3.11/sitecustomize.py"
+WORDS = "{'add', 'grow', 'remove', 'peer-service'}"
+
+
+def _with_hook(lab: Lab) -> None:
+    for machine in lab.machines:
+        machine.copy_to(HOOK, "/root/crash_guest.py")
+        line = f"import sys\\nif {WORDS} & set(sys.orig_argv): exec(open('/root/crash_guest.py').read())\\n"
+        machine.run(f'printf "{line}" >>{SITE}')
+
+
+def _with_hook_and_fstab(lab: Lab) -> None:
+    _with_hook(lab)
+    lab.server.run("mkdir /srv/data && echo 'LABEL=test_a /srv/data ext4 noatime 0 2' >>/etc/fstab")
+    lab.server.run("systemctl daemon-reload && mount /srv/data")
+
+
+def _replicating(lab: Lab) -> None:
+    lab.server.run(f"drbd-offsite add --remount {product.VOLUME}", timeout=600)
+    product.await_up_to_date(lab)
+
+
+BEFORE = Stage("crash-before", _with_hook_and_fstab, ENROLLED, product.await_tunnel)
+AFTER = Stage("crash-after", _replicating, BEFORE, product.await_up_to_date)
+
+
+@dataclass(frozen=True)
+class Case:
+    command: str
+    stage: Stage
+    settled: Callable[[Lab], None]
+
+
+CASES = {
+    "add": Case(f"drbd-offsite add --remount {product.VOLUME}", BEFORE, product.await_up_to_date),
+    "grow": Case("drbd-offsite grow test_a +8M", AFTER, product.await_up_to_date),
+    "remove": Case("drbd-offsite remove --remount test_a", AFTER, product.await_tunnel),
+}
+
+
+@pytest.mark.parametrize("fault", ["killed", "power", "link"])
+@pytest.mark.parametrize("where", ["server", "backup"])
+@pytest.mark.parametrize("verb", list(CASES))
+def test_every_step_can_be_the_last(lab: Lab, verb: str, where: str, fault: str) -> None:
+    case = CASES[verb]
+    lab.enter(case.stage)
+    lab.server.run(case.command, timeout=600)
+    case.settled(lab)
+    wanted = outcome(lab)
+    steps = steps_of(getattr(lab, where))
+    assert steps, "an operation without a step on this machine"
+    chosen = range(1, len(steps) + 1)
+    if only := os.environ.get("DRBD_OFFSITE_CRASH_STEPS"):
+        chosen = range(*map(int, only.split(":")))
+    for number in chosen:
+        step = f"{verb}, {where} {fault} after step {number}, {steps[number - 1]}"
+        print(step, flush=True)
+        lab.enter(case.stage)
+        machine: Machine = getattr(lab, where)
+        machine.run(f"echo {number} >/run/stop-after; rm -f /run/steps")
+        lab.server.run(f"({case.command} >/root/said 2>&1; echo $? >/root/code) >/dev/null 2>&1 &")
+        machine.wait_for(step, "test -s /run/stopped", 180)
+        _befall(lab, machine, fault)
+        if fault != "link" and verb != "remove":  # the one goes on, the other is finished by the watcher
+            assert product.status(lab.server)["operations"], f"{step}: nobody sees that it is unfinished"
+        lab.mend_link()
+        product.await_tunnel(lab)
+        finish(lab, case)
+        case.settled(lab)
+        assert outcome(lab) == wanted, step
+
+
+def steps_of(machine: Machine) -> list[str]:
+    return machine.run("cat /run/steps").stdout.splitlines()
+
+
+def _befall(lab: Lab, machine: Machine, fault: str) -> None:
+    if fault == "killed":
+        machine.run("kill -9 $(cat /run/stopped)")
+    elif fault == "power":
+        machine.power_off()
+        machine.start()
+    else:
+        lab.cut_link()
+        machine.run("kill -CONT $(cat /run/stopped)")
+        time.sleep(20)  # nothing can be waited for: it goes on where it needs no link, and waits where it does
+
+
+def finish(lab: Lab, case: Case) -> None:
+    """The same command again, for as long as something is unfinished."""
+    # The first one may still wait for a peer that went away.
+    running = "pgrep -f '^/usr/bin/python.*drbd-offsite (add|grow|remove)'"
+    lab.server.wait_for("the first command has ended", f"test -s /root/code || ! {running}", 700)
+
+    def finished() -> bool:
+        if product.status(lab.server)["operations"]:
+            lab.server.run(case.command, check=False, timeout=600)  # refused until the two are connected again
+        return not product.status(lab.server)["operations"]
+
+    lab.server.wait_for("the same command finishes it", finished, 300)
+
+
+def outcome(lab: Lab) -> dict[str, object]:
+    """All that lasts, on both machines; and the files are looked at."""
+    for machine in lab.machines:
+        machine.wait_for("nothing is unfinished", lambda m=machine: product.status(m)["operations"] == [])  # type: ignore[misc]
+        machine.wait_for("the resync is over", "! lvs | grep restore_point")
+    looks = {
+        "volumes": "lvs --noheadings -o lv_name,lv_size",
+        "config": "cat /etc/drbd-offsite/drbd-offsite.conf",
+        "resource files": "cat /etc/drbd.d/*.res 2>/dev/null",
+        "drop-ins": "ls /etc/systemd/system/*.d",
+        "fstab": "cat /etc/fstab",
+        "mounts": "findmnt -n -o SOURCE,TARGET,OPTIONS /srv/data",
+        "units": "systemctl is-enabled drbd-offsite@test_a; systemctl is-active drbd-offsite@test_a",
+        "drbd": "grep -o 'cs:.*/UpToDate' /proc/drbd",
+        "size": "cat /sys/block/drbd0/size 2>/dev/null",
+    }
+    found: dict[str, object] = {
+        f"{machine.name}: {what}": machine.run(look, check=False).stdout
+        for machine in lab.machines
+        for what, look in looks.items()
+    }
+    volume.check(lab.server, "/srv/data")
+    found["space"] = lab.server.run("df --output=size /srv/data").stdout
+    return found
