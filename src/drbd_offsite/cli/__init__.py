@@ -18,6 +18,7 @@ VERBS = {
     "grow": "on the server: enlarge a resource on both machines, while it is in use",
     "remove": "on the server: make a plain volume of a resource again",
     "set": "on the server: change a resource's priority, resync rate or alerts on both machines, while it is in use",
+    "replace-backup": "on the server: give another machine, which has joined in the backup's place, every copy anew",
     "up": "attach, promote (on the server) and connect",
     "down": "take resources down; their data stays where it is",
     "connect": "connect, and lift the hold that disconnect has set",

@@ -52,7 +52,7 @@ def remove(
             for action in _steps(site, survey(site), operation):
                 tell(describe(action))
             return
-        _supersede(name, ("add", "grow", "set"))
+        _supersede(name, ("add", "grow", "set", "replace-backup"))
         drive(operation, _steps, tell, _answered)
 
 

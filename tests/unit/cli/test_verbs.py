@@ -98,8 +98,6 @@ def test_a_peer_that_is_away_has_an_exit_code_of_its_own(
 
 
 def test_down_holds_and_up_lifts(command: Command, replicated: World) -> None:
-    replicated.machine._adm_secondary = lambda _: setattr(replicated.machine.kernel, "primary", False)
-    replicated.machine._adm_down = lambda _: setattr(replicated.machine, "kernel", None)
     assert command("down", "test_a").code == ExitCode.DONE
     assert replicated.machine.kernel is None
     assert command("up", "--boot", "test_a").code == ExitCode.HELD, "the boot respects it"

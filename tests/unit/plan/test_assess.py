@@ -144,6 +144,12 @@ def test_an_unfinished_operation_is_worse_than_anything_and_comes_first() -> Non
     assert at(make.well(SERVER), operations={"x": make.operation("add", {}, "other")}).level is Level.OK
 
 
+def test_a_half_that_is_not_finished_is_finished_by_the_server_s_verb() -> None:
+    found = at(make.well(SERVER), operations={"release-test_a": make.operation("release", {})})
+    assert "release was begun at" in found.sentences[0]
+    assert "run remove again on the server" in found.sentences[0]
+
+
 def test_a_resource_that_is_not_up_serves_nothing() -> None:
     found = at()
     assert found.level is Level.BROKEN

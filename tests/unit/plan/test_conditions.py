@@ -172,13 +172,21 @@ def test_a_blind_host_says_so_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "again"), [("add", "drbd-offsite add again;"), ("replicate", "drbd-offsite add again on the server")]
+    ("verb", "again"),
+    [
+        ("add", "drbd-offsite add again;"),
+        ("replicate", "drbd-offsite add again on the server"),
+        ("grow", "drbd-offsite grow again;"),
+        ("remove", "drbd-offsite remove again;"),
+        ("release", "drbd-offsite remove again on the server"),
+    ],
 )
 def test_what_was_begun_and_forgotten_is_told_after_an_hour(verb: str, again: str) -> None:
     (found,) = look(make.well(SERVER), operations={f"{verb}-x": make.operation(verb, {}, "x")}).values()
     assert found.key == f"x {verb}-unfinished"
     assert found.patience == timedelta(hours=1)
     assert again in found.text
+    assert ("not replicated yet" in found.text) is ("add again" in again)
 
 
 REMARKS = {"out-of-sync": True, "split-brain": True, "unheard-of": True, "restore-point": False, "discards": False}

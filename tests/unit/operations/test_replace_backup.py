@@ -1,0 +1,109 @@
+"""Another machine in the lost backup's place: every copy anew, and the server goes on serving."""
+
+from pathlib import Path
+
+import pytest
+
+from drbd_offsite import config, journal, protocol
+from drbd_offsite.errors import PeerUnreachable, Refused
+from drbd_offsite.operations.replace_backup import replace_backup
+
+from .. import make
+from ..conftest import Programs
+from .test_half import SERVER, THERE, add, bare
+from .world import Killed, World
+
+NEW = make.replica(9)
+"""Where the new machine has its half; another minor, slot and port than the lost one's."""
+
+
+def lost(programs: Programs, root: Path) -> World:
+    """test_a is served, its backup is gone for good, and another machine has joined."""
+    world = World(bare(SERVER), programs, root)
+    halves = [THERE]
+
+    def peer(request: protocol.Request) -> protocol.Answer:
+        if isinstance(request, protocol.Hello):
+            return protocol.Greeting("spare", "backup", "8.4.11", "2026-01-01T00:00:00+00:00")
+        return protocol.Replicated(protocol.Half.of(halves[-1]), make.GIB)
+
+    world.peer = peer
+    add()
+    halves.append(NEW)
+    world.collect()
+    assert world.machine.kernel is not None
+    world.machine.kernel.connected, world.machine.in_step = True, False
+    world.changes = 0
+    world.machine.log.clear()
+    world.publish()
+    return world
+
+
+def replace() -> list[str]:
+    return replace_backup(config.load(), "", lambda _: None)
+
+
+def replaced(world: World) -> None:
+    world.collect()
+    at = world.machine
+    assert config.load().resources["test_a"].there == NEW
+    assert f":{NEW.port};" in (world.root / "etc/drbd.d/0_test_a.res").read_text()
+    assert journal.operations() == journal.holds() == {}
+    assert at.kernel is not None
+    assert at.kernel.primary
+    assert at.kernel.connected
+
+
+def test_the_new_machine_s_half_is_taken_and_connected_while_the_server_serves(programs: Programs, root: Path) -> None:
+    world = lost(programs, root)
+    assert replace() == ["test_a"]
+    replaced(world)
+    log = world.machine.log
+    assert log.index("drbdadm disconnect test_a") < log.index("drbdadm connect test_a")
+    assert not any(
+        word in line for line in log for word in ("secondary", "down", "detach", "create-md", "wipe-md", "umount")
+    )
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_killed_at_any_program_it_is_finished_by_the_same_command(programs: Programs, root: Path, late: bool) -> None:
+    for number in range(1, 20):
+        world = lost(programs, root)
+        world.kill_at = -number if late else number
+        try:
+            replace()
+        except Killed:
+            world.kill_at = None
+            replace()
+            replaced(world)
+        else:
+            assert number > 3
+            return
+    pytest.fail("there is no end")
+
+
+def test_nothing_is_begun_while_nobody_answers(programs: Programs, root: Path) -> None:
+    world = lost(programs, root)
+    world.machine.tunnel = False
+    world.publish()
+    with pytest.raises(PeerUnreachable):
+        replace()
+    assert journal.operations() == journal.holds() == {}
+    assert world.machine.log == []
+
+
+def test_a_backup_that_is_connected_is_not_replaced(programs: Programs, root: Path) -> None:
+    world = lost(programs, root)
+    world.machine.in_step = True
+    with pytest.raises(Refused, match="and is connected"):
+        replace()
+    assert world.machine.log == []
+
+
+def test_a_server_without_a_complete_copy_gives_nothing_to_a_new_backup(programs: Programs, root: Path) -> None:
+    world = lost(programs, root)
+    assert world.machine.kernel is not None
+    world.machine.kernel.primary = False
+    with pytest.raises(Refused, match="not served here"):
+        replace()
+    assert world.machine.log == []
