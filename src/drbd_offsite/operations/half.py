@@ -59,7 +59,8 @@ def check(site: Site, host: Host, volume: VolumeName, **wishes: Unpack[Wishes]) 
     ``host`` is a `host_with_drbd`. Raises Refused, PeerUnreachable.
     """
     name = _name(host.operations, volume, wishes)
-    for operation in host.operations.values():
+    # A removal before the add that it gives up.
+    for operation in sorted(host.operations.values(), key=lambda operation: operation.verb == "add"):
         half = half_of(operation)
         if operation.key == f"add-{name}" and half and half.volume == volume:
             return operation

@@ -64,11 +64,6 @@ def adoptable(site: Site, host: Host, volume: VolumeName, name: str) -> Refused 
         return refusal
     if name in site.resources or name in host.drbd:
         return Refused(f"There is a resource {name} already.", "Choose another name with --name.")
-    if f"remove-{name}" in host.operations:
-        return Refused(
-            f"The removal of an earlier {name} waits for the backup.",
-            f"When it is there again: drbd-offsite remove {name}; or choose another name with --name.",
-        )
     found = host.volumes.get(volume)
     if found is None:
         if volume.group not in host.groups:

@@ -101,6 +101,9 @@ def test_a_volume_whose_resource_is_being_removed_is_not_added_meanwhile(server:
     with pytest.raises(Refused, match="remove of local/test_a as test_a is under way") as raised:
         add()
     assert "drbd-offsite remove test_a" in raised.value.hint
+    journal.begin("add", "test_a", Task("test_a", "backup", make.GIB, make.replica()).parameters())
+    with pytest.raises(Refused, match="remove of local/test_a"):
+        add()  # which the removal was about to give up
     assert server.machine.log == []
 
 

@@ -12,7 +12,6 @@ from drbd_offsite.host import observe, survey
 from drbd_offsite.model import Flavour, VolumeName
 from drbd_offsite.observed import Forbidden
 from drbd_offsite.operations import half, remove
-from drbd_offsite.plan import guards
 from drbd_offsite.plan.remove import UNSETTLED
 from drbd_offsite.plan.task import Task, allocate
 from drbd_offsite.tools import drbd, filesystem
@@ -436,16 +435,15 @@ def test_numbers_and_names_that_the_backup_still_knows_are_not_used_again(server
     site = config.load()
     taken = allocate(site, survey(site), OTHER, make.GIB)
     assert (taken.minor, taken.metadata.index, taken.port) == (1, 1, 7790)
-    refusal = guards.adoptable(site, survey(site), DATA, "test_a")
-    assert refusal is not None
-    assert "waits for the backup" in refusal.message
-    assert "drbd-offsite remove test_a" in refusal.hint
-    assert guards.adoptable(site, survey(site), DATA, "another") is None
+    with pytest.raises(Refused, match=r"remove of .* as test_a is under way") as raised:
+        half.check(site, survey(site), OTHER, name="test_a")
+    assert "drbd-offsite remove test_a" in raised.value.hint
     server.away = False
     follow_up()
     freed = allocate(site, survey(site), OTHER, make.GIB)
     assert (freed.minor, freed.metadata.index, freed.port) == (0, 0, 7789)
-    assert guards.adoptable(site, survey(site), DATA, "test_a") is None
+    server.peer = lambda _: protocol.Replicated(protocol.Half.of(THERE), make.GIB)
+    assert half.check(site, survey(site), DATA).resource == "test_a"
 
 
 def test_a_backup_that_uses_its_copy_is_a_refusal_before_anything_is_begun(server: World) -> None:

@@ -84,15 +84,6 @@ def test_what_cannot_be_adopted(site: object, host: Host, volume: VolumeName, na
     assert reason in said(guards.adoptable(site, host, volume, name))
 
 
-def test_a_name_that_the_backup_still_knows_is_not_given_again() -> None:
-    host = make.host(operations={"remove-test_a": make.operation("remove", {})})
-    refusal = guards.adoptable(EMPTY, host, DATA, "test_a")
-    assert "removal of an earlier test_a waits for the backup" in said(refusal)
-    assert "drbd-offsite remove test_a" in refusal.hint
-    assert "--name" in refusal.hint
-    assert guards.adoptable(EMPTY, host, DATA, "other") is None
-
-
 FREE, OPEN = make.volume(), make.volume(open=True)
 
 
