@@ -282,10 +282,11 @@ def await_tunnel(site: Site, to: Peer, seconds: int, tell: Tell) -> None:
 def _unreachable(to: Peer, address: str, since: int) -> PeerUnreachable:
     unit = systemd.tunnel_unit(to)
     cause = diagnose(run(systemd.log_since(unit, since), accept=None).stdout if unit else "")
+    log = f" The tunnel's log: journalctl -u {unit}" if unit else ""
     where = f" ({to.tunnel.reachable_as}, UDP port {to.tunnel.port})" if to.tunnel.reachable_as else ""
     return PeerUnreachable(
         f"The tunnel to {to.name}{where} did not come up: {address} does not answer. Likely {cause.what}.",
-        f"{cause.remedy} Then run the same command again. The tunnel's log: journalctl -u {unit}",
+        f"{cause.remedy} Then run the same command again.{log}",
     )
 
 

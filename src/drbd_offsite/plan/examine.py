@@ -219,10 +219,12 @@ def _peer(site: Site, host: Host, peer: Peer, facts: Facts) -> Iterator[Finding]
             "drbd-offsite invite > backup.invite; carry the file to the backup; there: drbd-offsite join backup.invite",
         )
     elif peer.name in facts.silent_peers:
+        unit = systemd.tunnel_unit(peer)
+        look = f"the tunnel's log: journalctl -u {unit}" if unit else f"the line: ip addr show {peer.tunnel.device}"
         yield Finding(
             Severity.FAULT,
             f"{site.address_there(peer)} ({peer.name}) does not answer through {peer.tunnel.device}.",
-            f"See whether that machine runs, and the tunnel's log: journalctl -u {systemd.tunnel_unit(peer)}",
+            f"See whether that machine runs, and {look}",
         )
     elif state := facts.peers.get(peer.name):
         yield from _answer(host, peer.name, state)

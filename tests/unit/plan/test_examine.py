@@ -29,6 +29,14 @@ def look(site: object = ENROLLED, host: object = UP, **facts: object) -> list[Fi
     return list(examine(site, host, replace(WELL, **facts)))
 
 
+def test_a_line_of_its_own_has_no_unit_whose_log_would_tell() -> None:
+    backup = ENROLLED.peers["backup"]
+    line = replace(backup, tunnel=replace(backup.tunnel, mode=TunnelMode.NONE))
+    findings = look(replace(ENROLLED, peers={"backup": line}), silent_peers=frozenset({"backup"}))
+    (remedy,) = (finding.remedy for finding in findings if "does not answer through" in finding.what)
+    assert "None" not in remedy
+
+
 def test_a_machine_that_is_well_has_no_finding() -> None:
     assert look() == []
 
