@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from . import files, journal
 from .errors import ToolFailed
 from .model import MetadataPlace, Site, VolumeName
-from .observed import Consultation, DrbdResource, Host, LogicalVolume, VolumeGroup
+from .observed import Consultation, DrbdResource, Host, LogicalVolume, Mount, VolumeGroup
 from .run import run
 from .tools import drbd, filesystem, lvm
 
@@ -41,13 +41,26 @@ def observe(site: Site) -> Host:
         drbd=seen,
         progress={minor: device.progress for minor, device in proc.devices.items() if device.progress},
         in_flight={minor: device.in_flight for minor, device in proc.devices.items()},
-        mounts=filesystem.parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="replace")),
+        mounts=tuple(
+            map(_of_its_device, filesystem.parse_mountinfo(MOUNTINFO.read_text(encoding="utf-8", errors="replace")))
+        ),
         holds=journal.holds(),
         operations=operations,
         consulted=consultations(),
         problems=(*blind, *unreadable),
         blind=bool(blind),
     )
+
+
+def _of_its_device(mount: Mount) -> Mount:
+    """btrfs gives each mount a number of its own (0:N); which device it is, only its source says."""
+    if mount.devno[0] != 0 or not mount.source.startswith("/dev/"):
+        return mount
+    try:
+        number = Path(mount.source).stat().st_rdev
+    except OSError:
+        return mount
+    return replace(mount, devno=(os.major(number), os.minor(number)))
 
 
 def survey(site: Site) -> Host:

@@ -72,11 +72,13 @@ def test_what_is_on_it_grows_too(lab: Lab, fstype: str, before: int, asked: str,
     server.run("drbd-offsite add local/other", timeout=600)
     if fstype != "none":
         server.run("mount /dev/drbd0 /mnt && cp /bin/bash /mnt/")
+    df = "df -m --output=size /mnt | tail -1"
+    smaller = int(server.run(df).stdout)
     said = server.run(f"drbd-offsite grow other {asked}", timeout=600)
     if fstype == "none":
         assert "no filesystem" in said.stderr
     else:
-        assert int(server.run("df -m --output=size /mnt | tail -1").stdout) > before
+        assert int(server.run(df).stdout) == smaller + after - before
         server.run("cmp /bin/bash /mnt/bash")
     for machine in lab.machines:
         assert size_of_device(machine) == size_of_volume(machine, "other") == after

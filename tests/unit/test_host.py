@@ -61,6 +61,14 @@ def test_one_look_is_one_program_however_many_resources_there_are(programs: Prog
     assert (seen.volumes, seen.groups) == ({}, {})
 
 
+def test_a_mounted_btrfs_is_known_by_its_device(programs: Programs) -> None:
+    """Its mounts have numbers of their own, so a volume with one looked as if nobody used it."""
+    machine(programs)
+    lines = ("btrfs /dev/null", "btrfs /dev/gone", "tmpfs tmpfs")
+    host.MOUNTINFO.write_text("".join(f"40 28 0:3{n} / /srv/{n} rw - {line} rw\n" for n, line in enumerate(lines)))
+    assert [mount.devno for mount in host.observe(SITE).mounts] == [(1, 3), (0, 31), (0, 32)]
+
+
 def test_a_survey_is_two_programs_and_has_every_volume_and_group(programs: Programs) -> None:
     machine(programs)
     seen = host.survey(SITE)
