@@ -127,12 +127,12 @@ test: deps
 
 .PHONY: lab
 lab: deps debs
-	@echo "lab: two real machines under QEMU; the image takes 2 minutes once, the tests some 30"
+	@echo "lab: two real machines under QEMU; the image takes 2 minutes once, the tests some 50"
 	@python3 -m pytest -v -p no:cacheprovider --durations=10 -m "not thorough" tests/lab
 
 .PHONY: lab-thorough
 lab-thorough: deps debs
-	@echo "lab-thorough: every test on the two machines, some 100 minutes"
+	@echo "lab-thorough: every test on the two machines, several hours, most of them test_crash.py"
 	@python3 -m pytest -v -p no:cacheprovider --durations=10 tests/lab
 
 .PHONY: check
