@@ -1,4 +1,4 @@
-"""Stops a command of drbd-offsite after one of its steps, exactly there. Run in a machine by its sitecustomize.
+"""Stops a command of drbd-offsite after one of its steps, exactly there. Run in a machine by the command itself.
 
 Every step is written to STEPS; after the one whose number is in AT, the process stops itself (SIGSTOP) with its locks
 held, and the test does to it, or to its machine, what it wants.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,4 +37,5 @@ def install() -> None:
     drive.execute = grow.execute = counted  # type: ignore[attr-defined]
 
 
-install()
+if {"add", "grow", "remove", "peer-service"} & set(sys.argv):
+    install()
