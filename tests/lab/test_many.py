@@ -22,12 +22,12 @@ done >/root/syncing 2>/dev/null &
 
 @pytest.fixture
 def tagged(lab: Lab) -> Lab:
-    """Three volumes with the tag, one without, and a line that makes a first sync last for seconds."""
+    """Three volumes with the tag, one without, and a line that makes a first sync last longer than an add."""
     lab.enter(ENROLLED)
     for name in NAMES:
         volume.make(lab.server, VG, name, VOLUME_MB)
         lab.server.run(f"lvchange --quiet --addtag offsite {VG}/{name}")
-    lab.server.run("modprobe drbd && tc qdisc add dev wan0 root tbf rate 16mbit burst 32kb latency 400ms")
+    lab.server.run("modprobe drbd && tc qdisc add dev wan0 root tbf rate 2mbit burst 32kb latency 400ms")
     return lab
 
 
@@ -37,6 +37,7 @@ def _syncing(lab: Lab) -> list[str]:
     return [line for before, line in zip(["", *seen], seen, strict=False) if line != before]
 
 
+@pytest.mark.thorough
 def test_tagged_volumes_are_synced_one_after_the_other(tagged: Lab) -> None:
     lab = tagged
     lab.server.run(SAMPLE)
