@@ -80,4 +80,3 @@ def test_a_higher_priority_goes_before_a_sync_that_runs(tagged: Lab) -> None:
     lab.server.run("tc qdisc del dev wan0 root")
     for name in NAMES:
         product.await_up_to_date(lab, name)
-    assert "priority = 10" in lab.backup.run("cat /etc/drbd-offsite/drbd-offsite.conf").stdout
