@@ -14,7 +14,7 @@ from .errors import ToolFailed
 from .model import MetadataPlace, Site, VolumeName
 from .observed import Consultation, DrbdResource, Host, LogicalVolume, Mount, VolumeGroup
 from .run import run
-from .tools import drbd, filesystem, lvm
+from .tools import drbd, filesystem, lvm, systemd
 
 PROC_DRBD = Path("/proc/drbd")
 MOUNTINFO = Path("/proc/self/mountinfo")
@@ -174,6 +174,11 @@ def metadata_found(place: MetadataPlace, minor: int) -> drbd.Identifiers | None:
     if found is None and done.returncode == 0:
         raise ToolFailed(f"drbdmeta says of {place} what is not understood: {done.stdout.strip()[:200]}")
     return found
+
+
+def unit_is(state: str, unit: str) -> bool:
+    """Whether systemd calls a unit ``enabled``, or ``active``."""
+    return run(systemd.systemctl(f"is-{state}", "--quiet", unit), accept=None).returncode == 0
 
 
 def identity(path: str) -> dict[str, str]:

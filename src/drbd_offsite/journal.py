@@ -134,17 +134,12 @@ def end(operation: Operation, how: str = "is complete") -> None:
 
 
 def operations() -> dict[str, Operation]:
-    """Operations under way by key; those of `unreadable` are not in it."""
+    """Operations under way by key; those that cannot be understood are not in it."""
     return operation_files()[0]
 
 
-def unreadable() -> list[str]:
-    """The files of operations that cannot be understood."""
-    return operation_files()[1]
-
-
 def operation_files() -> tuple[dict[str, Operation], list[str]]:
-    """`operations` and `unreadable`, by one reading."""
+    """`operations`, and the files of those that cannot be understood."""
     found = {name: _operation(entry) for name, entry in _entries(STATE / "operations")}
     readable = {name: operation for name, operation in found.items() if operation is not None}
     return readable, [str(STATE / "operations" / f"{name}.json") for name in found if name not in readable]

@@ -276,6 +276,11 @@ class Host:
         """Where a DRBD device is mounted, in the order of the mounts."""
         return tuple(mount.target for mount in self.mounts if mount.devno == (DRBD_MAJOR, minor))
 
+    def attached(self, resource: str) -> bool:
+        """Whether the kernel has the resource with its volume."""
+        seen = self.drbd.get(resource)
+        return seen is not None and seen.disk is not DiskState.DISKLESS
+
     def held(self, resource: str, step: Forbidden) -> Hold | None:
         """The first hold that forbids a step."""
         return next((hold for hold in self.holds.get(resource, ()) if step in hold.forbids), None)

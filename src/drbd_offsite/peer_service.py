@@ -64,9 +64,7 @@ def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -
 
 
 def _connect(site: Site, peer: str, name: str) -> protocol.Done:
-    resource = site.resources.get(name)
-    if resource is None or resource.peer != peer:
-        raise BadRequest(f"{peer} has no resource {name} here.")
+    protocol.resource_of(site, peer, name)
     for outcome in reconcile(site, [name], lambda _: None):
         if outcome.failed:
             raise outcome.failed

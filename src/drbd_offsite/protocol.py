@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import BadRequest, ExitCode, Held, OffsiteError, PeerUnreachable, Refused
-from .model import RESOURCE_NAME, TUNABLE, MetadataPlace, Replica, VolumeName
+from .model import RESOURCE_NAME, TUNABLE, MetadataPlace, Replica, Resource, Site, VolumeName
 
 _A = TypeVar("_A")
 
@@ -242,6 +242,14 @@ _ERRORS: dict[int, type[OffsiteError]] = {
     ExitCode.PEER_UNREACHABLE: PeerUnreachable,
     ExitCode.HELD: Held,
 }
+
+
+def resource_of(site: Site, requester: str, name: str) -> Resource:
+    """The resource that a peer's request names. Raises BadRequest for one that is not replicated with that peer."""
+    resource = site.resources.get(name)
+    if resource is None or resource.peer != requester:
+        raise BadRequest(f"{requester} has no resource {name} here.")
+    return resource
 
 
 def encode_request(request: Request) -> str:

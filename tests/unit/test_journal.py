@@ -212,7 +212,7 @@ def test_an_operation_that_cannot_be_read_is_named_not_forgotten_and_in_nobody_s
     journal.begin("add", "test_b", {})
     write("operations", "add-test_a.json", text)
     assert set(journal.operations()) == {"add-test_b"}
-    assert journal.unreadable() == [str(journal.STATE / "operations/add-test_a.json")]
+    assert journal.operation_files()[1] == [str(journal.STATE / "operations/add-test_a.json")]
     with pytest.raises(ConfigError, match=r"add-test_a\.json"):
         journal.begin("add", "test_a", {})
     assert (journal.STATE / "operations/add-test_a.json").read_text() == text, "a person has to look at it"

@@ -140,13 +140,9 @@ def _progress(adoption: Adoption, wanted: Sequence[Rendered]) -> Progress:
     return Progress(
         files=current(tuple(file.path for file in wanted)),
         kept=_texts((journal.STATE / "adopted").glob("*")),
-        enabled=frozenset(name for name in names if _is("enabled", systemd.resource_unit(name))),
-        watched=_is("active", WATCHER),
+        enabled=frozenset(name for name in names if host.unit_is("enabled", systemd.resource_unit(name))),
+        watched=host.unit_is("active", WATCHER),
     )
-
-
-def _is(state: str, unit: str) -> bool:
-    return run(systemd.systemctl(f"is-{state}", "--quiet", unit), accept=None).returncode == 0
 
 
 def _tried(found: Found, left: Sequence[Action]) -> dict[str, DumpedResource]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 from .. import journal, peer, protocol
-from ..errors import BadRequest, Refused, UsageError
+from ..errors import Refused, UsageError
 from ..execute import execute
 from ..host import identity, survey
 from ..model import Flavour, Resource, Site
@@ -100,9 +100,7 @@ def _fstype(resource: Resource) -> str:
 def enlarge(site: Site, requester: str, request: protocol.Enlarge) -> protocol.Enlarged:
     """The backup's part of a peer's ``grow``: the same request again finds it done."""
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "enlarge"))
-    resource = site.resources.get(request.name)
-    if resource is None or resource.peer != requester:
-        raise BadRequest(f"{requester} has no resource {request.name} here.")
+    resource = protocol.resource_of(site, requester, request.name)
     with locked(resource.name):
         host = survey(site)
         guards.enforce(plan.enough_room(host, resource.here, request.size_bytes))

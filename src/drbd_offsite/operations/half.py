@@ -8,9 +8,9 @@ from typing import TypedDict, Unpack
 
 from .. import config, files, journal, keys, peer, protocol
 from ..errors import Refused
-from ..host import identity, look_again, metadata_found, survey
+from ..host import identity, look_again, metadata_found, survey, unit_is
 from ..model import Flavour, Replica, Resource, Site, VolumeName
-from ..observed import DiskState, Host, Operation
+from ..observed import Host, Operation
 from ..plan import circle, guards
 from ..plan.actions import Action
 from ..plan.half import Findings, remaining
@@ -278,17 +278,14 @@ def _findings(site: Site, host: Host, task: Task) -> Findings:
         whole = config.parse(config.updated(text, config.resource_keys(resource)))
         rendered = render(whole, credentials, host.hostname)
         now = current(tuple(file.path for file in rendered))
-        seen = host.drbd.get(task.name)
-        attached = seen is not None and seen.disk is not DiskState.DISKLESS
-        if not task.metadata_created and not attached and task.here.metadata.volume in host.volumes:
+        if not task.metadata_created and not host.attached(task.name) and task.here.metadata.volume in host.volumes:
             metadata = metadata_found(task.here.metadata, task.here.minor)
-    unit = systemd.systemctl("is-enabled", "--quiet", systemd.resource_unit(task.name))
     return Findings(
         config=text,
         fstab=files.read(FSTAB) or "",
         files=now,
         credentials=credentials,
-        unit_enabled=run(unit, accept=None).returncode == 0,
+        unit_enabled=unit_is("enabled", systemd.resource_unit(task.name)),
         metadata=metadata,
     )
 

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 from .. import config, files, journal, keys, peer, protocol
 from ..errors import BadRequest, OffsiteError, PeerUnreachable, Refused
-from ..host import metadata_found, observe, survey
+from ..host import metadata_found, observe, survey, unit_is
 from ..model import Flavour, Site
-from ..observed import DiskState, Host, Operation, Role
+from ..observed import Host, Operation, Role
 from ..plan import guards
 from ..plan import remove as plan
 from ..plan.actions import Action, describe
+from ..plan.half import Findings
 from ..plan.order import reordered
-from ..plan.remove import Findings, Removal
+from ..plan.remove import Removal
 from ..plan.task import Task
 from ..render import render
-from ..run import run
 from ..tools import filesystem, systemd
 from . import half
 from .apply import config_text, current
@@ -63,8 +63,7 @@ def give_up(site: Site, name: str) -> None:
         operation = journal.operations().get(f"remove-{name}")
         if operation is None:
             raise Refused(f"No removal of {name} is unfinished.", "drbd-offsite status shows what is.")
-        seen = observe(site).drbd.get(name)
-        if seen is None or seen.disk is DiskState.DISKLESS:
+        if not observe(site).attached(name):
             raise Refused(
                 f"{name} is down already, and its volume may have been written to without DRBD.",
                 f"Only forward is safe: drbd-offsite remove {name}. Then it can be added again.",
@@ -139,7 +138,6 @@ def _findings(site: Site, host: Host, removal: Removal) -> Findings:
     credentials = keys.credentials(site)
     paths = [file.path for file in render(site, credentials, host.hostname)]
     unit = systemd.resource_unit(removal.name)
-    enabled = run(systemd.systemctl("is-enabled", "--quiet", unit), accept=None).returncode == 0
     metadata = None
     if removal.own_metadata and removal.name not in host.drbd and removal.here.metadata.volume in host.volumes:
         metadata = metadata_found(removal.here.metadata, removal.here.minor)
@@ -148,8 +146,9 @@ def _findings(site: Site, host: Host, removal: Removal) -> Findings:
         fstab=files.read(half.FSTAB) or "",
         files=current((*paths, *plan.files_of(removal.resource))),
         credentials=credentials,
-        unit_known=enabled or run(systemd.systemctl("is-active", "--quiet", unit), accept=None).returncode == 0,
+        unit_enabled=unit_is("enabled", unit),
         metadata=metadata,
+        unit_active=unit_is("active", unit),
     )
 
 

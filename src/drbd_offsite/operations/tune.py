@@ -127,9 +127,7 @@ def tune(site: Site, requester: str, request: protocol.Tune) -> protocol.Done:
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "tune"))
     with locked(request.name):
         site = config.load()
-        resource = site.resources.get(request.name)
-        if resource is None or resource.peer != requester:
-            raise BadRequest(f"{requester} has no resource {request.name} here.")
+        protocol.resource_of(site, requester, request.name)
         try:
             value = plan.checked(config_text(), request.name, request.key, request.value)
         except UsageError as error:

@@ -22,7 +22,7 @@ from .task import Task, metadata_bytes
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a look for this operation adds to `Host`."""
+    """What a look for an operation that makes or ends a resource adds to `Host`."""
 
     config: str
     """The text of drbd-offsite.conf."""
@@ -32,7 +32,9 @@ class Findings:
     credentials: Mapping[str, Credentials]
     unit_enabled: bool
     metadata: Identifiers | None = None
-    """What the metadata place holds; looked for only before the task's own metadata was made."""
+    """What the metadata place holds; looked for only while it is not in use, and of interest."""
+    unit_active: bool = False
+    """Looked for only where the resource ends."""
 
 
 def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> Iterator[Action]:
@@ -139,8 +141,7 @@ def _reorder(host: Host, operation: Operation, whole: Site) -> Iterator[Once]:
         return
     without = replace(whole, resources={name: r for name, r in whole.resources.items() if name != task.name})
     for name in reordered(without, whole):
-        seen = host.drbd.get(name)
-        if seen is not None and seen.disk is not DiskState.DISKLESS:
+        if host.attached(name):
             step = tell_kernel(whole, name)
             yield Once(step, Note(operation, "reordered", True, step.why))
 

@@ -4,7 +4,7 @@ From the first step on the resource is not brought up again (`circle`). Who has 
 cannot say any more what the other copy lacks, so the metadata go with it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,11 +13,10 @@ from ..errors import Refused
 from ..model import Flavour, Replica, Resource, Site
 from ..observed import ConnectionState, DiskState, Host, Operation, Role
 from ..protocol import Half, Release
-from ..render import Credentials, render, resource_drop_in, resource_file
+from ..render import render, resource_drop_in, resource_file
 from ..tools import drbd, filesystem, lvm, systemd
-from ..tools.drbd import Identifiers
 from .actions import Action, AskPeer, Disconnect, Lift, Note, Once, RemoveFile, Run, WriteFile
-from .half import outdated
+from .half import Findings, outdated
 from .order import tell_kernel
 from .task import Task
 
@@ -75,22 +74,6 @@ class Removal:
     def of_task(cls, task: Task) -> "Removal":
         """Back from an ``add`` or ``replicate`` that has not come to its end."""
         return cls(task.name, task.peer, task.here, task.mounts, own_metadata=task.metadata_created)
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What a look for this operation adds to `Host`."""
-
-    config: str
-    """The text of drbd-offsite.conf."""
-    fstab: str
-    files: Mapping[str, str]
-    """Of the resource's files and of all that are rendered, those that are there, by path."""
-    credentials: Mapping[str, Credentials]
-    unit_known: bool
-    """Whether the resource's unit is enabled, or runs."""
-    metadata: Identifiers | None = None
-    """What the metadata place holds; looked for only while the resource is not up."""
 
 
 def files_of(resource: Resource) -> tuple[str, str]:
@@ -173,7 +156,7 @@ def _hand_back(host: Host, removal: Removal, found: Findings) -> Iterator[Action
 
 
 def _disable(removal: Removal, found: Findings) -> Iterator[Run]:
-    if found.unit_known:
+    if found.unit_enabled or found.unit_active:
         unit = systemd.resource_unit(removal.name)
         yield Run(systemd.systemctl("disable", "--now", unit), "there is nothing left to bring up")
 
@@ -191,8 +174,7 @@ def _forget_metadata(host: Host, removal: Removal, found: Findings) -> Iterator[
 def _relink(without: Site, host: Host, operation: Operation, removal: Removal) -> Iterator[Once]:
     """The kernel still has the order of first syncs in which the resource was."""
     for number, name in enumerate(removal.relink, 1):
-        seen = host.drbd.get(name)
-        if name in without.resources and seen is not None and seen.disk is not DiskState.DISKLESS:
+        if name in without.resources and host.attached(name):
             step = tell_kernel(without, name)
             yield Once(step, Note(operation, "relink", list(removal.relink[number:]), step.why))
 

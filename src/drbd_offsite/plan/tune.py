@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .. import config
 from ..errors import ConfigError, UsageError
 from ..model import TUNABLE, Resource, Site
-from ..observed import DiskState, Host, Operation
+from ..observed import Host, Operation
 from ..render import limits, resync_order
 from ..tools import drbd
 from .actions import Run
@@ -56,17 +56,12 @@ def checked(text: str, name: str, key: str, value: str) -> str:
 
 def kernel(after: Site, host: Host, resource: Resource, key: str) -> Iterator[Run]:
     """What tells the kernel what ``after`` says. What is not attached now learns it when it is."""
-    if key == "resync_rate" and _attached(host, resource.name):
+    if key == "resync_rate" and host.attached(resource.name):
         wanted = limits(after.peer_of(resource).link_speed, resource.resync_rate)
         argv = drbd.resync_rate(resource.here.minor, wanted.max_rate, wanted.min_rate, wanted.fill_target)
         yield Run(argv, f"its resync has {wanted.max_rate} KiB/s at most now")
     if key == "priority":
         # The whole order: what an interrupted run has told of it cannot be seen.
         for name in resync_order(after, resource.peer):
-            if _attached(host, name):
+            if host.attached(name):
                 yield tell_kernel(after, name)
-
-
-def _attached(host: Host, name: str) -> bool:
-    seen = host.drbd.get(name)
-    return seen is not None and seen.disk is not DiskState.DISKLESS

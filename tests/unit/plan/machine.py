@@ -210,7 +210,7 @@ class Machine:
         if self.operation.verb in ENDING:
             looked = remove.Removal.of(self.operation).own_metadata and self.kernel is None and there
             known, metadata = self.enabled or self.active, self.metadata if looked else None
-            found = remove.Findings(self.config, self.fstab, dict(self.files), credentials, known, metadata)
+            found = half.Findings(self.config, self.fstab, dict(self.files), credentials, known, metadata)
             return remove.remaining(self.site, self.host(), self.operation, found)
         looked = self.task.resource and not self.task.metadata_created and not self._attached() and there
         metadata = self.metadata if looked else None

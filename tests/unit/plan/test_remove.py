@@ -327,7 +327,7 @@ def test_one_that_is_not_attached_reads_the_new_order_when_it_will_be(disk: Disk
     others = {name: seen for name, seen in host.drbd.items() if name != "third"}
     if disk is not None:
         others["third"] = make.seen("third", disk=disk, minor=2)
-    found = remove.Findings(at.config, at.fstab, at.files, {"backup": Credentials(make.SECRET)}, unit_known=False)
+    found = remove.Findings(at.config, at.fstab, at.files, {"backup": Credentials(make.SECRET)}, unit_enabled=False)
     left = remove.remaining(at.site, replace(host, drbd=others), at.operation, found)
     assert not any(isinstance(action, Note) or "disk-options" in describe(action) for action in left)
 
