@@ -25,7 +25,7 @@ def execute(action: Action, site: Site) -> Answer | None:
     """Carry out one action. Returns the peer's answer where it asked for one."""
     match action:
         case Run():
-            run(action.argv, timeout=action.timeout)
+            _run(action)
         case WriteFile():
             path = Path(action.path)
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -53,6 +53,18 @@ def execute(action: Action, site: Site) -> Answer | None:
         case Note(operation=operation):
             journal.begin(operation.verb, operation.resource, {**operation.parameters, action.key: action.value})
     return None
+
+
+def _run(action: Run) -> None:
+    for left in range(action.tries, 0, -1):
+        try:
+            run(action.argv, timeout=action.timeout)
+        except ToolFailed:
+            if left == 1:
+                raise
+            time.sleep(1.0)
+        else:
+            return
 
 
 def _disconnect(name: str, site: Site) -> None:

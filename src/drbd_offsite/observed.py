@@ -153,6 +153,16 @@ class DrbdResource:
         connection = self.connection
         return connection.devices[0] if connection and connection.devices else None
 
+    @property
+    def catching_up(self) -> bool:
+        """The peer is connected and lacks something that is sent by itself: waiting has a point."""
+        device = self.peer_device
+        return (
+            self.connected
+            and device is not None
+            and (device.replication is not ReplicationState.ESTABLISHED or device.disk is not DiskState.UP_TO_DATE)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

@@ -42,6 +42,24 @@ def test_a_program_that_fails_is_an_error(programs: Programs) -> None:
         execute(Run(("false",), "why"), SITE)
 
 
+def test_a_program_that_refuses_for_a_moment_is_run_again_and_not_for_ever(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen on a server that wrote all the time: behind again between the look and the command."""
+    naps: list[float] = []
+    monkeypatch.setattr("time.sleep", naps.append)
+    resize = ("drbdadm", "resize", "test_a")
+    refusal = Answer("", 10, "test_a: Failure: (130) Resize not allowed during resync.")
+    programs.allow(resize, refusal, refusal, Answer())
+    execute(Run(resize, "why", tries=3), SITE)
+    assert naps == [1.0, 1.0]
+    programs.allow(resize, refusal)
+    programs.ran.clear()
+    with pytest.raises(ToolFailed, match="not allowed during resync"):
+        execute(Run(resize, "why", tries=3), SITE)
+    assert len(programs.ran) == 3
+
+
 def test_a_file_is_written_with_its_directories_and_taken_away(root: Path) -> None:
     path = root / "etc/systemd/system/x.service.d/y.conf"
     execute(WriteFile("/etc/systemd/system/x.service.d/y.conf", "text\n", 0o600, "why"), SITE)

@@ -8,14 +8,14 @@ from ..errors import Refused, ToolFailed
 from ..execute import execute
 from ..host import end_consultation, observe
 from ..model import Flavour, Resource, Site
-from ..observed import DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
+from ..observed import Forbidden, Host, Role
 from ..plan.actions import Disconnect
 from ..run import run
 from ..tools import drbd, filesystem
+from .catch_up import catch_up
 
 UNMOUNT_SECONDS = 30.0
-CATCH_UP_SECONDS = 60.0
-"""Together well below the unit's TimeoutStopSec. What is not sent by then is noted, and sent later."""
+"""With CATCH_UP_SECONDS well below the unit's TimeoutStopSec. What is not sent by then is noted, and sent later."""
 
 
 def down(site: Site, resource: Resource, shutdown: bool, tell: Callable[[str], None]) -> None:
@@ -38,8 +38,8 @@ def down(site: Site, resource: Resource, shutdown: bool, tell: Callable[[str], N
     try:
         if seen.role is Role.PRIMARY:
             run(drbd.adm("secondary", resource.name))
-        if site.flavour is Flavour.SERVER:
-            _catch_up(site, resource.name, tell)
+        if site.flavour is Flavour.SERVER and catch_up(site, resource.name, tell):
+            tell(f"{resource.name}: the backup still lacks changes; they are noted, and sent when both are up again")
         if seen.connection is not None:
             execute(Disconnect(resource.name, "it is taken down"), site)
         run(drbd.adm("down", resource.name))
@@ -60,26 +60,3 @@ def _unmount(site: Site, resource: Resource, host: Host) -> Host:
         time.sleep(0.5 if busy else 0.0)
         host = observe(site)
     return host
-
-
-def _catch_up(site: Site, name: str, tell: Callable[[str], None]) -> None:
-    until = time.monotonic() + CATCH_UP_SECONDS
-    told = False
-    while _behind(observe(site).drbd.get(name)):
-        if time.monotonic() >= until:
-            tell(f"{name}: the backup still lacks changes; they are noted, and sent when both are up again")
-            return
-        if not told:
-            tell(f"{name}: sending the backup what it lacks, at most {CATCH_UP_SECONDS:.0f} s …")
-            told = True
-        time.sleep(0.5)
-
-
-def _behind(seen: DrbdResource | None) -> bool:
-    """Whether the backup is connected and waiting has a point."""
-    if seen is None or seen.connection is None or not seen.connected:
-        return False
-    return any(
-        d.replication is not ReplicationState.ESTABLISHED or d.disk is not DiskState.UP_TO_DATE
-        for d in seen.connection.devices
-    )

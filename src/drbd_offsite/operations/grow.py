@@ -7,7 +7,7 @@ from dataclasses import asdict
 from .. import journal, peer, protocol
 from ..errors import Refused, UsageError
 from ..execute import execute
-from ..host import identity, survey
+from ..host import identity, look_again, survey
 from ..model import Flavour, Resource, Site
 from ..observed import Host, Operation
 from ..plan import grow as plan
@@ -15,6 +15,7 @@ from ..plan import guards
 from ..plan.actions import Action, describe
 from ..plan.grow import Growth
 from ..tools import lvm
+from .catch_up import behind, catch_up
 from .drive import drive
 from .half import locked
 
@@ -39,7 +40,7 @@ def grow(site: Site, resource: Resource, asked: str, dry_run: bool, tell: Callab
     with locked(resource.name):
         operation = journal.operations().get(f"grow-{resource.name}")
         if operation is None:
-            growth = _decide(site, resource, asked)
+            growth = _decide(site, resource, asked, tell)
             operation = Operation("grow", resource.name, journal.now(), asdict(growth))
             if not dry_run:
                 operation = journal.begin("grow", resource.name, asdict(growth))
@@ -56,7 +57,7 @@ def grow(site: Site, resource: Resource, asked: str, dry_run: bool, tell: Callab
         return plan.left_to_the_admin(survey(site), resource, _fstype(resource))
 
 
-def _decide(site: Site, resource: Resource, asked: str) -> Growth:
+def _decide(site: Site, resource: Resource, asked: str, tell: Callable[[str], None]) -> Growth:
     """Everything that can be refused is refused here, with nothing changed on either machine."""
     name = resource.name
     if not asked:
@@ -65,6 +66,10 @@ def _decide(site: Site, resource: Resource, asked: str) -> Growth:
     for operation in host.operations.values():
         if operation.resource == name:
             raise Refused(f"{operation.verb} of {name} is not finished.", "Finish that first: drbd-offsite status")
+    if behind(host, name):
+        # A server that is written to all the time is often a little ahead.
+        catch_up(site, name, tell)
+        host = look_again(site, host)
     guards.enforce(plan.in_step(site, host, resource))
     volume = host.volumes.get(resource.here.volume)
     if volume is None:

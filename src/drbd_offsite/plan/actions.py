@@ -13,6 +13,8 @@ class Run:
     why: str
     timeout: float = 60.0
     """Seconds."""
+    tries: int = 1
+    """A second apart; more than one where what makes it refuse passes by itself."""
 
 
 @dataclass(frozen=True, slots=True)

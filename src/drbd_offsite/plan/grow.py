@@ -49,8 +49,11 @@ def remaining(site: Site, host: Host, operation: Operation, fstype: str) -> Iter
     yield from enlarge(host, resource.here, growth.size_bytes)
     seen = host.drbd.get(resource.name)
     if not seen or not seen.volumes or seen.volumes[0].size_bytes < growth.size_bytes:
-        guards.enforce(in_step(site, host, resource))
-        yield Run(drbd.adm("resize", resource.name), "both volumes are large enough", timeout=120.0)
+        if not seen or not seen.catching_up:
+            guards.enforce(in_step(site, host, resource))
+        # Refused while anything is sent that the peer lacks (drbd_nl.c, ERR_RESIZE_RESYNC): on a server that is
+        # written to all the time, again and again for a moment.
+        yield Run(drbd.adm("resize", resource.name), "both volumes are large enough", timeout=120.0, tries=60)
     step = _filesystem(host, resource, fstype)
     if step and not growth.filesystem_enlarged:
         yield Once(step, Note(operation, "filesystem_enlarged", True, step.why))

@@ -31,6 +31,8 @@ class World:
         self.peer: Callable[[protocol.Request], protocol.Answer] = lambda _: protocol.Done()
         self.away = False
         """Whether the other machine is silent."""
+        self.ahead = 0
+        """For so many looks the peer lacks what was written a moment ago."""
         self.takes_over = False
         """Whether the peer says that it serves test_a."""
         self.changes = 0
@@ -131,7 +133,9 @@ class World:
         if argv == lvm.REPORT:
             return Answer(self._report())
         if argv == drbd.EVENTS:
-            return Answer("".join(_events(resource) for resource in seen.drbd.values()) + "exists -\n")
+            said = "".join(_events(resource) for resource in seen.drbd.values()) + "exists -\n"
+            self.ahead -= self.ahead > 0
+            return Answer(said.replace("replication:Established", "replication:Ahead") if self.ahead else said)
         if argv[0] == "blkid":
             served = self.machine.kernel and self.machine.kernel.primary
             nothing = not self.machine.fstype or (argv[-1] == self.machine.here.device and not served)
