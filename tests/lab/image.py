@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import lzma
 import os
 import shutil
 import subprocess
@@ -91,6 +92,8 @@ def _bootstrap(root: Path, work: Path) -> None:
     _tool(
         "mmdebstrap",
         "--variant=minbase",
+        # A mirror may be a snapshot of some day; the signatures are checked all the same.
+        "--aptopt=Acquire::Check-Valid-Until false",
         f"--include={','.join(recipe.PACKAGES)}",
         recipe.SUITE,
         str(root),
@@ -144,8 +147,8 @@ def _pack_initramfs(root: Path, tree: Path, target: Path) -> None:
         (tree / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", tree / "bin/busybox")
     for module in modules:
-        shutil.copy(module, tree / "modules")
-    (tree / "modules/order").write_text("".join(f"{module.name}\n" for module in modules))
+        (tree / "modules" / f"{_module_name(module)}.ko").write_bytes(_unpacked(module))
+    (tree / "modules/order").write_text("".join(f"{_module_name(module)}.ko\n" for module in modules))
     init = tree / "init"
     init.write_text(recipe.INIT)
     init.chmod(0o755)
@@ -164,12 +167,22 @@ def _modules_in_order(root: Path) -> list[Path]:
     for line in (home / "modules.dep").read_text().splitlines():
         module, _, needs = line.partition(":")
         dependencies[module] = needs.split()
-    paths = {Path(module).stem: module for module in dependencies}
+    paths = {_module_name(Path(module)): module for module in dependencies}
     order: list[str] = []
-    for name in recipe.INITRAMFS_MODULES:
+    for name in filter(paths.__contains__, recipe.INITRAMFS_MODULES):
         # modules.dep names the deepest dependency last
         order += [*reversed(dependencies[paths[name]]), paths[name]]
     return [home / module for module in dict.fromkeys(order)]
+
+
+def _module_name(module: Path) -> str:
+    return module.name.partition(".")[0]
+
+
+def _unpacked(module: Path) -> bytes:
+    """Debian compresses its modules from 13 on, and busybox's insmod reads them plain."""
+    data = module.read_bytes()
+    return lzma.decompress(data) if module.suffix == ".xz" else data
 
 
 def _make_disk(root: Path, target: Path) -> None:

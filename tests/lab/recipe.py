@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-SUITE = "bookworm"
+import os
+
+SUITE = os.environ.get("DRBD_OFFSITE_LAB_SUITE", "bookworm")
+"""Of Debian. trixie and forky boot as well; forky has OpenVPN 2.7."""
 DISK_SIZE = "4G"
 
 PACKAGES = (
     # a machine that boots and is reached
-    "linux-image-amd64", "systemd-sysv", "udev", "dbus", "kmod", "procps", "openssh-server",
+    "linux-image-amd64", "systemd-sysv", "udev", "dbus", "kmod", "procps", "openssh-server", "openssh-client",
     "iproute2", "iputils-ping", "iptables", "nftables", "netcat-openbsd", "less", "rsync",
     # what the product's packages depend on, so that they install with no network
     "apt-utils", "debconf", "debconf-utils", "bash-completion", "openssl",
@@ -87,7 +90,7 @@ FILES = {
     },
 }
 
-# With their dependencies, all that stands between the kernel and the root disk.
+# With their dependencies, all that stands between the kernel and the root disk. Newer kernels have crc32c built in.
 INITRAMFS_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "crc32c_generic", "ext4")
 
 PROBE_WORD = "LAB-INIT-REACHED"

@@ -86,6 +86,20 @@ def test_every_tunnel_mode_enrols(lab: Lab, mode: str) -> None:
 
 
 @pytest.mark.thorough
+def test_a_tunnel_whose_process_is_killed_comes_back(lab: Lab) -> None:
+    """With its data channel in the kernel (OpenVPN 2.7) tun0 outlives the process, and stays in the way of none."""
+    lab.enter(REPLICATING)
+    for machine in lab.machines:
+        pid = machine.run("pidof openvpn").stdout
+        machine.run("pkill -KILL -x openvpn")
+        machine.wait_for("systemd starts it again", f"pid=$(pidof openvpn) && test $pid != {pid.strip()}")
+        product.await_tunnel(lab)
+        lab.server.run(f"dd if=/dev/zero of={product.DEVICE} bs=4k count=8 conv=fsync status=none")
+        product.await_up_to_date(lab)
+    assert product.checksum(lab.server, product.VOLUME) == product.checksum(lab.backup, product.VOLUME)
+
+
+@pytest.mark.thorough
 def test_an_invitation_is_good_once(lab: Lab) -> None:
     lab.enter(ENROLLED)
     refused(lab.backup, "drbd-offsite join /root/backup.invite", REFUSED, "has been used")

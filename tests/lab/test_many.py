@@ -9,7 +9,7 @@ from .lab import Lab
 from .stages import ENROLLED, VG
 
 NAMES = ("data_1", "data_2", "data_3")
-VOLUME_MB = 48
+VOLUME_MB = 24
 ADD = "drbd-offsite add --all --tag @offsite"
 
 SAMPLE = r"""
@@ -27,6 +27,10 @@ def tagged(lab: Lab) -> Lab:
     for name in NAMES:
         volume.make(lab.server, VG, name, VOLUME_MB)
         lab.server.run(f"lvchange --quiet --addtag offsite {VG}/{name}")
+    # Told a faster line, DRBD fills this one up and takes the late answers to its pings for an outage.
+    for machine in lab.machines:
+        machine.run("sed -i 's/^ *link_speed *=.*/    link_speed = 2/' /etc/drbd-offsite/drbd-offsite.conf")
+        machine.run("grep -q 'link_speed = 2' /etc/drbd-offsite/drbd-offsite.conf && drbd-offsite render")
     lab.server.run("modprobe drbd && tc qdisc add dev wan0 root tbf rate 2mbit burst 32kb latency 400ms")
     return lab
 
