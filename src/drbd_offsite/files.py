@@ -42,7 +42,7 @@ def lock(
     """Hold the lock ``name``, waiting at most ``wait`` seconds for another process (Refused)."""
     LOCKS.mkdir(mode=0o700, exist_ok=True)
     path = LOCKS / f"{name}.lock"
-    with path.open("a", encoding="ascii") as file:
+    with path.open("a", encoding="utf-8") as file:
         until = clock() + wait
         while True:
             try:

@@ -48,8 +48,9 @@ def watch() -> int:
     _notify("READY=1")
     while True:
         watcher.wait()
-        _notify("WATCHDOG=1")
         watcher.look()
+        # Not before the look, which somebody may be waiting for: systemd would take its share of the processor.
+        _notify("WATCHDOG=1")
 
 
 class Watcher:

@@ -102,8 +102,12 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
     fake = Programs()
     stand_in = SimpleNamespace(Popen=fake.popen, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr(run, "subprocess", stand_in)
+    monkeypatch.setattr(run, "_Program", fake.popen)
     monkeypatch.setattr(host, "_is_here", fake.addresses.__contains__)
     return fake
+
+
+_PROGRAM = run._Program
 
 
 @pytest.fixture
@@ -111,6 +115,7 @@ def real_programs(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for a test that is about starting programs."""
     del programs
     monkeypatch.setattr(run, "subprocess", subprocess)
+    monkeypatch.setattr(run, "_Program", _PROGRAM)
 
 
 @pytest.fixture(scope="session")

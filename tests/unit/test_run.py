@@ -66,6 +66,27 @@ def test_a_program_that_hangs_is_stopped() -> None:
         run(["sleep", "60"], timeout=0.1)
 
 
+def test_the_end_of_a_program_is_waited_for_and_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks at it a millisecond and more would pass, and each look at DRBD is a program."""
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it sleeps"))
+    silent = "exec >&- 2>&-; sleep 0.1; exit 3"
+    assert run(["sh", "-c", silent], accept=None).returncode == 3
+
+
+def test_where_its_end_cannot_be_waited_for_a_program_has_its_time_limit_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A kernel before 5.3, or a filter of system calls."""
+
+    def refused(_: int) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    assert run(["echo", "said"]).stdout == "said\n"
+    with pytest.raises(ToolFailed, match="did not finish"):
+        run(["sleep", "60"], timeout=0.1)
+
+
 def test_a_program_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TERMINATE_SECONDS", 0.1)
     stubborn = (

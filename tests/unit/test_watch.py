@@ -633,7 +633,9 @@ def test_systemd_is_told_that_it_listens_and_then_that_it_lives(monkeypatch: pyt
     monkeypatch.setattr(watch.signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit):
         watch.watch()
-    assert said == ["listening", "READY=1", *["WATCHDOG=1", "looked"] * 2]
+    assert said == ["listening", "READY=1", *["looked", "WATCHDOG=1"] * 2], (
+        "and what has appeared has not to wait for that"
+    )
 
 
 def test_a_request_to_end_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from ..errors import OffsiteError, Refused
 from ..model import Resource, RestorePoint, Site, VolumeName
 from ..observed import DiskState, Forbidden, Host, LogicalVolume, ReplicationState
 from ..plan import restore_point as plan
+from ..plan.actions import Disconnect
 from ..run import run
 from ..tools import drbd, lvm
 
@@ -28,6 +29,8 @@ KEPT = "discarded"
 """Snapshots of what was given up, by resource."""
 
 SETTER = "restore-point"
+
+RECEIVING = (ReplicationState.SYNC_TARGET, ReplicationState.PAUSED_SYNC_TARGET)
 
 Complain = Callable[[str], None]
 
@@ -130,15 +133,18 @@ def _storage() -> plan.Storage:
 def look_after(site: Site, host: Host) -> None:
     """Drop what no resync needs any more, enlarge what fills up, say what has overflowed.
 
-    LVM is asked only while there is a snapshot. Raises ToolFailed.
+    Where a restore point is required and cannot be enlarged, the resync ends before it overflows. LVM is asked only
+    while there is a snapshot. Raises ToolFailed.
     """
     taken, kept = journal.remembered(TAKEN), journal.remembered(KEPT)
     for resource in site.resources.values():
         if resource.name in taken and _over(host, resource):
             _drop(resource.name, resource.here.volume)
         elif resource.name in taken:
-            _keep_usable(resource, plan.place(resource.here.volume))
-        if resource.name in kept and not _keep_usable(resource, plan.place_of_discarded(resource.here.volume)):
+            _keep_usable(site, host, resource, plan.place(resource.here.volume))
+        if resource.name in kept and not _keep_usable(
+            site, host, resource, plan.place_of_discarded(resource.here.volume)
+        ):
             journal.forget(KEPT, resource.name)
             if resource.name not in taken:
                 journal.lift(resource.name, "its removal", set_by=SETTER)
@@ -152,7 +158,7 @@ def _over(host: Host, resource: Resource) -> bool:
     return seen.peer_device is not None and seen.peer_device.replication is ReplicationState.ESTABLISHED
 
 
-def _keep_usable(resource: Resource, snapshot: VolumeName) -> bool:
+def _keep_usable(site: Site, host: Host, resource: Resource, snapshot: VolumeName) -> bool:
     """Whether there is such a snapshot."""
     storage = _storage()
     found: LogicalVolume | None = storage.volumes.get(snapshot)
@@ -163,4 +169,30 @@ def _keep_usable(resource: Resource, snapshot: VolumeName) -> bool:
     elif step := plan.grow(storage, found):
         run(step.argv)
         journal.record("restore-point-grown", resource.name, f"{snapshot} was filling up and has been enlarged.")
+    elif site.resync_snapshot is RestorePoint.REQUIRE and plan.too_small(found, _to_come(host, resource)):
+        _stop(site, resource, snapshot)
     return True
+
+
+def _to_come(host: Host, resource: Resource) -> int:
+    """How many bytes the resync that runs has yet to overwrite here."""
+    seen = host.drbd.get(resource.name)
+    device = seen.peer_device if seen else None
+    receives = device is not None and device.replication in RECEIVING
+    return device.out_of_sync_bytes if device and receives else 0
+
+
+def _stop(site: Site, resource: Resource, snapshot: VolumeName) -> None:
+    """While the snapshot still has the last usable state. After a crash in between the next look sees it run yet."""
+    from ..execute import execute  # the handlers, for which the kernel waits, do without
+
+    reason = (
+        f"the resync was stopped, because {snapshot} was about to overflow and its volume group has no room: it keeps "
+        "the copy from before the resync"
+    )
+    try:
+        with files.lock(f"resource-{resource.name}", 0.0):
+            journal.hold(resource.name, reason, frozenset({Forbidden.CONNECT}), SETTER)
+            execute(Disconnect(resource.name, "its restore point would overflow"), site)
+    except Refused:
+        pass  # another command is at work on it; there is a next look

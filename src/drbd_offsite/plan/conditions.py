@@ -124,7 +124,7 @@ _ABOUT = {
         "A disk, memory, or a program that changes what it is writing: do not rely on either copy of these blocks.",
     ),
 }
-_NO_RESTORE_POINT = "Nothing is lost. Nothing is replicated before there is one, so the copy here gets older."
+_NO_RESTORE_POINT = "Nothing is lost. Nothing is replicated before there is room, so what is kept here gets older."
 _OVERWRITTEN = "A resync that breaks off for good leaves no usable copy on this machine; the other one is not affected."
 
 

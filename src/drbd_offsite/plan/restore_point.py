@@ -99,5 +99,15 @@ def grow(storage: Storage, snapshot: LogicalVolume) -> Run | None:
     return Run(lvm.extend(snapshot.name, snapshot.size_bytes + more), "the restore point fills up")
 
 
+def too_small(snapshot: LogicalVolume, to_come_bytes: int) -> bool:
+    """Whether one that fills up has no room for what the resync has yet to overwrite."""
+    filled = snapshot.data_percent or 0.0
+    if snapshot.pool or not NEARLY_FULL_PERCENT <= filled < OVERFLOWED_PERCENT:
+        return False
+    left = snapshot.size_bytes * (OVERFLOWED_PERCENT - filled) / 100
+    return left < to_come_bytes + to_come_bytes // _TABLE_SHARE
+
+
 def overflowed(snapshot: LogicalVolume) -> bool:
+    """LVM shows an invalid one as full, too (lib/metadata/lv.c, lvseg_percent_with_info_and_seg_status)."""
     return not snapshot.pool and (snapshot.data_percent or 0.0) >= OVERFLOWED_PERCENT

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from drbd_offsite import durable, host, journal
-from drbd_offsite.model import Flavour, VolumeName
+from drbd_offsite import durable, files, host, journal
+from drbd_offsite.model import Flavour, RestorePoint, Site, VolumeName
 from drbd_offsite.observed import DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
 from drbd_offsite.operations import restore_point
 from drbd_offsite.operations.restore_point import DISCARDS, KEPT, SETTER, TAKEN, after_resync, before_resync, look_after
@@ -384,6 +384,98 @@ def test_one_that_has_overflowed_is_told_once_and_holds_nothing(storage: Storage
     look_after(SITE, machine(*OVER))
     assert held() == {}
     assert storage.snapshots == []
+
+
+class Receiving:
+    """A kernel that receives a resync until it is told to disconnect."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.told: list[tuple[str, ...]] = []
+        self._storage, self._connected = storage, True
+        storage.programs.machine = self.answer
+
+    def answer(self, argv: tuple[str, ...], stdin: str) -> Answer | None:
+        if argv == drbd.adm("disconnect", "test_a"):
+            self.told.append(argv)
+            self._connected = False
+            return Answer("", 5, "it takes long")
+        if argv == drbd.EVENTS:
+            state = "Connected" if self._connected else "StandAlone"
+            return Answer(f"exists connection name:test_a peer-node-id:0 conn-name:server connection:{state}\n")
+        return self._storage.answer(argv, stdin)
+
+
+STRICT = make.site(Flavour.BACKUP, resync_snapshot=RestorePoint.REQUIRE)
+
+
+def receiving(to_come: int) -> Host:
+    return machine(
+        make.seen(
+            role=Role.SECONDARY,
+            disk=DiskState.INCONSISTENT,
+            replication=ReplicationState.SYNC_TARGET,
+            out_of_sync_bytes=to_come,
+        )
+    )
+
+
+@pytest.fixture
+def filling(storage: Storage, kernel: Kernel) -> Storage:
+    """A restore point three quarters full, in a group that has nothing more."""
+    kernel.before("require")
+    storage.free = 0
+    storage.volumes[SNAPSHOT]["data_percent"] = "75.00"
+    storage.changes.clear()
+    return storage
+
+
+def test_before_one_that_is_required_overflows_the_resync_is_stopped(filling: Storage) -> None:
+    world = Receiving(filling)
+    look_after(STRICT, receiving(60 * MIB))
+    assert len(world.told) == 1
+    assert held() == {SETTER: {Forbidden.CONNECT}}
+    assert "was about to overflow" in journal.holds()["test_a"][0].reason
+    look_after(STRICT, machine(make.seen(role=Role.SECONDARY, disk=DiskState.INCONSISTENT, state=None)))
+    assert len(world.told) == 1, "it has ended"
+    assert filling.snapshots == [SNAPSHOT], "it is what the copy was before"
+
+
+def test_when_there_is_room_the_resync_that_was_stopped_goes_on_from_where_it_was(
+    filling: Storage, kernel: Kernel
+) -> None:
+    world = Receiving(filling)
+    look_after(STRICT, receiving(60 * MIB))
+    filling.free = 400 * MIB
+    journal.lift("test_a", "connect")
+    proc("Inconsistent", 60 * MIB)
+    assert kernel.before("require") == 0
+    look_after(STRICT, receiving(60 * MIB))
+    assert filling.changes == ["lvextend"]
+    assert (held(), len(world.told)) == ({}, 1)
+
+
+@pytest.mark.parametrize(
+    ("site", "to_come"), [(STRICT, 10 * MIB), (SITE, 60 * MIB)], ids=["it is enough", "preferred only"]
+)
+def test_a_resync_whose_restore_point_fills_up_goes_on(site: Site, to_come: int, filling: Storage) -> None:
+    world = Receiving(filling)
+    look_after(site, receiving(to_come))
+    assert (world.told, held()) == ([], {})
+
+
+def test_while_somebody_works_on_it_the_resync_is_not_stopped(filling: Storage) -> None:
+    world = Receiving(filling)
+    with files.lock("resource-test_a", 0.0):
+        look_after(STRICT, receiving(60 * MIB))
+    assert (world.told, held()) == ([], {})
+
+
+def test_with_one_that_has_overflowed_the_resync_goes_on_because_its_end_alone_helps(filling: Storage) -> None:
+    world = Receiving(filling)
+    filling.volumes[SNAPSHOT]["data_percent"] = "100.00"
+    look_after(STRICT, receiving(60 * MIB))
+    assert world.told == []
+    assert held() == {SETTER: set()}
 
 
 def test_one_that_a_person_has_removed_is_not_missed(storage: Storage, kernel: Kernel) -> None:

@@ -19,6 +19,7 @@ from drbd_offsite.plan.restore_point import (
     place,
     place_of_discarded,
     take,
+    too_small,
 )
 from drbd_offsite.tools import lvm
 
@@ -196,3 +197,30 @@ def test_a_snapshot_that_is_full_is_worth_nothing_and_a_thin_one_never_fills(
     percent: float | None, pool: str, lost: bool
 ) -> None:
     assert overflowed(replace(old(), data_percent=percent, pool=pool)) is lost
+
+
+# -- one that has not enough room for the rest -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("percent", "to_come", "small"),
+    [(75.0, 10 * MIB, False), (75.0, 24 * MIB, False), (75.0, 30 * MIB, True), (99.99, 0, False), (99.99, MIB, True)],
+)
+def test_what_is_left_of_it_has_to_do_for_what_is_yet_to_be_overwritten(
+    percent: float, to_come: int, small: bool
+) -> None:
+    assert too_small(replace(old(100 * MIB), data_percent=percent), to_come) is small
+
+
+@pytest.mark.parametrize("percent", [None, 0.0, NEARLY_FULL_PERCENT - 0.1])
+def test_as_long_as_it_has_room_nothing_is_foretold(percent: float | None) -> None:
+    """What differs may be counted high while a resync begins."""
+    assert not too_small(replace(old(), data_percent=percent), GIB)
+
+
+def test_for_one_that_has_overflowed_it_is_too_late() -> None:
+    assert not too_small(replace(old(), data_percent=100.0), GIB)
+
+
+def test_a_thin_one_has_its_pool_s_room() -> None:
+    assert not too_small(replace(old(), data_percent=95.0, pool="pool"), GIB)
