@@ -69,6 +69,21 @@ def test_a_tunnel_that_stops_and_comes_back_is_used_again(lab: Lab) -> None:
 
 
 @pytest.mark.thorough
+def test_a_tunnel_that_comes_back_an_hour_later_is_used_again(lab: Lab) -> None:
+    """The clocks' hour: that much time is not waited for, and five looks of the watcher are."""
+    lab.enter(REPLICATING)
+    for machine in lab.machines:
+        machine.run(f"systemctl stop {TUNNEL[machine.name]}")
+        machine.wait_for("DRBD has given up (StandAlone)", lambda m=machine: standalone(m))  # type: ignore[misc]
+        lab.both(lambda m: m.run("date --set '+1 hour'"))
+        lab.server.run(f"dd if=/dev/urandom of={product.DEVICE} bs=1M count=4 seek=64 conv=fsync status=none")
+        time.sleep(300)
+        machine.run(f"systemctl start {TUNNEL[machine.name]}")
+        product.await_up_to_date(lab)
+    assert product.checksum(lab.server, product.VOLUME) == product.checksum(lab.backup, product.VOLUME)
+
+
+@pytest.mark.thorough
 def test_a_line_that_flaps_starts_no_storm_of_commands(lab: Lab) -> None:
     lab.enter(REPLICATING)
     before = {machine.name: len(events(machine, "done")) for machine in lab.machines}
