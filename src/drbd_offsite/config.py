@@ -93,6 +93,20 @@ def updated(text: str, changes: Mapping[str, str | None], source: str = str(PATH
         raise ConfigError(f"{source}: {error}", "Nothing was changed. Leave the quotes out of that value.") from error
 
 
+def renamed(text: str, name: str, new: str) -> str:
+    """``text`` with another name for the section of a resource, and else byte for byte as it was."""
+    lines = text.splitlines(keepends=True)
+    within = False
+    for number, line in enumerate(lines):
+        marker = re.match(r"""\s*((?:\[\s*)+)["']?([^]"'\s]+)["']?\s*\]""", line)
+        depth = marker[1].count("[") if marker else 0
+        if marker and depth == 1:
+            within = marker[2] == "resources"
+        elif marker and depth == 2 and within and marker[2] == name:
+            lines[number] = line[: marker.start(2)] + new + line[marker.end(2) :]
+    return "".join(lines)
+
+
 def initial(flavour: Flavour) -> str:
     """The text of a new file: every key of ``[site]`` and of one peer with its comment and default."""
     lines = [HEADER, "[site]"]

@@ -7,8 +7,22 @@ from pathlib import Path
 from . import files, host, journal, peer
 from .errors import OffsiteError, ToolFailed
 from .model import Site
-from .observed import ConnectionState, Forbidden, Role
-from .plan.actions import Action, AskPeer, Consult, Disconnect, Lift, Note, Once, Promote, RemoveFile, Run, WriteFile
+from .observed import ConnectionState, DiskState, DrbdResource, Forbidden, ReplicationState, Role
+from .plan.actions import (
+    Action,
+    AskPeer,
+    CarryOver,
+    Consult,
+    Disconnect,
+    Lift,
+    Note,
+    Once,
+    Promote,
+    RemoveFile,
+    Run,
+    SkipSync,
+    WriteFile,
+)
 from .protocol import ANSWERS, Answer, MachineReport, Report
 from .run import run
 from .tools import drbd
@@ -16,6 +30,9 @@ from .tools import drbd
 WORD_SECONDS = 15.0
 """For the peer's word on whether it serves a resource; it is asked again."""
 
+
+CONNECT_TRIES = 60
+"""A second apart: how long the backup, which has just answered, has to get connected."""
 
 LEAVE_TRIES = 5
 """Two machines that leave at the same instant refuse each other (drbdsetup: -10, refused by peer node)."""
@@ -31,11 +48,7 @@ def execute(action: Action, site: Site) -> Answer | None:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             files.write(path, action.text, action.mode)
         case RemoveFile():
-            path = Path(action.path)
-            files.remove(path)
-            if path.parent.suffix == ".d" and path.parent.parent.name == "system":
-                with suppress(OSError):  # a unit's drop-ins of somebody else stay
-                    path.parent.rmdir()
+            _remove(Path(action.path))
         case AskPeer():
             return peer.ask(site, site.peers[action.peer], action.request, ANSWERS[type(action.request)])
         case Consult():
@@ -43,10 +56,13 @@ def execute(action: Action, site: Site) -> Answer | None:
         case Promote():
             run(drbd.adm("primary", action.resource))
             host.end_consultation(action.resource)
-        case Disconnect():
-            _disconnect(action.resource, site)
+        case Disconnect() | SkipSync():
+            carry_out = _disconnect if isinstance(action, Disconnect) else _skip_sync
+            carry_out(action.resource, site)
         case Lift():
             journal.lift(action.resource, action.why, set_by=action.set_by)
+        case CarryOver():
+            journal.carry_over(action.resource, action.to, action.kinds)
         case Once():
             execute(action.step, site)
             execute(action.note, site)
@@ -67,6 +83,13 @@ def _run(action: Run) -> None:
             return
 
 
+def _remove(path: Path) -> None:
+    files.remove(path)
+    if path.parent.suffix == ".d" and path.parent.parent.name == "system":
+        with suppress(OSError):  # a unit's drop-ins of somebody else stay
+            path.parent.rmdir()
+
+
 def _disconnect(name: str, site: Site) -> None:
     """The peer agrees first, after the data that is on its way to it (drbd_receiver.c). Raises ToolFailed.
 
@@ -85,6 +108,36 @@ def _disconnect(name: str, site: Site) -> None:
     raise ToolFailed(f"{name} could not be disconnected: {complaint}.")
 
 
+def _skip_sync(name: str, site: Site) -> None:
+    """Where it fails the first sync is what is left to do, so that is recorded and no more."""
+    try:
+        for _ in range(CONNECT_TRIES):
+            seen = host.observe(site).drbd.get(name)
+            if seen is not None and (not seen.connection or seen.connection.state is ConnectionState.STANDALONE):
+                run(drbd.adm("connect", name))
+            elif seen is not None and _untouched(seen):
+                run(drbd.skip_sync(name))
+                return
+            time.sleep(1.0)
+        complaint = f"no new copy was connected within {CONNECT_TRIES} s."
+    except ToolFailed as error:
+        complaint = error.message
+    journal.record("first-sync", name, f"The first sync could not be avoided: {complaint}")
+
+
+def _untouched(seen: DrbdResource) -> bool:
+    """Whether both machines have it and neither has ever served it."""
+    connection, device = seen.connection, seen.peer_device
+    return (
+        seen.connected
+        and connection is not None
+        and device is not None
+        and seen.role is Role.SECONDARY is connection.role
+        and seen.disk is DiskState.INCONSISTENT is device.disk
+        and device.replication is ReplicationState.ESTABLISHED
+    )
+
+
 def _consult(action: Consult, site: Site) -> None:
     """Silence, and an answer that makes no sense, are no reason not to serve: only a peer that serves is."""
     host.consult(action.resource, free=False)
@@ -94,7 +147,7 @@ def _consult(action: Consult, site: Site) -> None:
         report = peer.ask(site, site.peers[action.peer], Report(), MachineReport, seconds=WORD_SECONDS)
     except OffsiteError:
         return
-    served = {theirs.name for theirs in report.resources if theirs.role == Role.PRIMARY}
+    served = journal.by_any_name(theirs.name for theirs in report.resources if theirs.role == Role.PRIMARY)
     for name in host.consultations():
         if name in site.resources and site.resources[name].peer == action.peer:
             _settle(name, action.peer, served)

@@ -1,7 +1,7 @@
 """What has to outlive a power cut: events, holds, and operations under way."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,17 @@ def lift(resource: str, by: str, set_by: str = "") -> None:
             record("hold-lifted", resource, f"Lifted by {by}: {found.reason}", set_by=found.set_by)
 
 
+def carry_over(resource: str, to: str, kinds: Iterable[str]) -> None:
+    """Set the holds of a resource under another name too, as old as they are; what is remembered of it moves there."""
+    for held in holds().get(resource, ()):
+        entry = {"reason": held.reason, "forbids": sorted(held.forbids), "since": held.since}
+        _write("holds", _hold_name(to, held.set_by), entry)
+    for kind in kinds:
+        if known := remembered(kind).get(resource):
+            remember(kind, to, known)
+        forget(kind, resource)
+
+
 def holds() -> dict[str, tuple[Hold, ...]]:
     """Holds by resource. One that cannot be read holds everything, and says so."""
     found: dict[tuple[str, str], Hold] = {}
@@ -143,6 +154,15 @@ def operation_files() -> tuple[dict[str, Operation], list[str]]:
     found = {name: _operation(entry) for name, entry in _entries(STATE / "operations")}
     readable = {name: operation for name, operation in found.items() if operation is not None}
     return readable, [str(STATE / "operations" / f"{name}.json") for name in found if name not in readable]
+
+
+def by_any_name(names: Iterable[str]) -> set[str]:
+    """With the other name of what is being renamed: one machine may have done so and the other not yet."""
+    found = set(names)
+    for operation in operations().values():
+        both = {operation.resource, str(operation.parameters.get("new", operation.resource))}
+        found |= both if both & found else set()
+    return found
 
 
 def _operation(entry: object) -> Operation | None:

@@ -55,6 +55,10 @@ def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -
             from .operations import tune
 
             return tune.tune(site, peer, request)
+        case protocol.Rename():
+            from .operations import rename
+
+            return rename.follow(site, peer, request)
         case protocol.Hello() | protocol.Enrol():
             from .operations import enrol
 

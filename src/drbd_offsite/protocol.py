@@ -27,6 +27,7 @@ HOSTNAME = re.compile(rf"(?=.{{1,64}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
 TOKEN = re.compile(r"[0-9a-f]{64}\Z")
 FINGERPRINT = re.compile(r"(?:(?:[0-9A-F]{2}:){31}[0-9A-F]{2}|[A-Za-z0-9+/]{43}=|)\Z")
 SSH_PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}={0,2}\Z")
+SEED_PATH = re.compile(r"(?:/[\x20-\x7e]{1,1000})?\Z")
 TUNED = re.compile(r"[a-z0-9-]{1,20}\Z")
 _WORD = re.compile(r"[\x20-\x7e]{0,200}\Z")
 _MAX_VOLUME = 2**60
@@ -35,8 +36,9 @@ _MAX_VOLUME = 2**60
 # Any, because a field's declared type is the checker's business and its value never this function's result.
 
 
-def _checked(check: Callable[[Any], object]) -> Any:
-    return dataclasses.field(metadata={"check": check})
+def _checked(check: Callable[[Any], object], default: Any = dataclasses.MISSING) -> Any:
+    """A default is for whoever makes a message; one that arrives has every field."""
+    return dataclasses.field(metadata={"check": check}, default=default)
 
 
 def _text(pattern: re.Pattern[str]) -> Any:
@@ -47,11 +49,11 @@ def _nested() -> Any:
     return dataclasses.field()
 
 
-def _whole(low: int, high: int) -> Any:
+def _whole(low: int, high: int, default: Any = dataclasses.MISSING) -> Any:
     def check(value: object) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
-    return _checked(check)
+    return _checked(check, default)
 
 
 def _noun(parse: Callable[[str], object]) -> Any:
@@ -126,6 +128,10 @@ class Replicate:
     overwrite_metadata: bool = _checked(lambda v: isinstance(v, bool))
     only_check: bool = _checked(lambda v: isinstance(v, bool))
     """Refuse what would be refused, and do nothing."""
+    blank: bool = _checked(lambda v: isinstance(v, bool), default=False)
+    """The server's volume holds nothing but zeros, and so shall the copy's."""
+    seed: str = _checked(lambda v: isinstance(v, str) and bool(SEED_PATH.match(v)), default="")
+    """A file there to fill the copy's volume from; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,19 @@ class Tune:
 
 
 @dataclass(frozen=True, slots=True)
+class Rename:
+    """Let a resource have another name; its volume, slot, minor and port stay."""
+
+    VERB: ClassVar[str] = "rename"
+    name: str = _text(RESOURCE_NAME)
+    new: str = _text(RESOURCE_NAME)
+    server: Half = _nested()
+    """Tells this resource from an earlier or later one of either name."""
+    only_check: bool = _checked(lambda v: isinstance(v, bool))
+    """Refuse what would be refused, and do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Connect:
     """Connect a resource unless a hold forbids it."""
 
@@ -173,7 +192,7 @@ class Connect:
     name: str = _text(RESOURCE_NAME)
 
 
-Request = Hello | Enrol | Report | Replicate | Enlarge | Release | Tune | Connect
+Request = Hello | Enrol | Report | Replicate | Enlarge | Release | Tune | Rename | Connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +229,10 @@ class MachineReport:
 class Replicated:
     half: Half = _nested()
     size_bytes: int = _whole(1, _MAX_VOLUME)
+    made: bool = _checked(lambda v: isinstance(v, bool), default=True)
+    """False while the copy's volume is being prepared, which outlasts a request: the same one again goes on."""
+    prepared_bytes: int = _whole(0, _MAX_VOLUME, default=0)
+    """Of the copy's volume, from its start, what holds zeros or the seed, whichever was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +256,7 @@ ANSWERS: Mapping[type[Request], type[Answer]] = {
     Enlarge: Enlarged,
     Release: Done,
     Tune: Done,
+    Rename: Done,
     Connect: Done,
 }
 

@@ -387,3 +387,21 @@ def test_any_change_gives_a_text_or_a_config_error(changes: dict[str, str | None
     except ConfigError:
         return
     assert config.updated(text, changes) == text
+
+
+@pytest.mark.parametrize(
+    "marker", ["  [[backup]]", "[[ backup ]]  # ours", '\t[["backup"]]', "[ [backup] ]", "  [['backup']]#x"]
+)
+def test_a_resource_has_another_name_and_all_else_stays(marker: str) -> None:
+    """Also a peer of the old name."""
+    text = make.CONFIG.replace("  [[test_a]]", f"  # keep it small\n{marker}")
+    after = config.renamed(text, "backup", "test-b.2")
+    assert after == text.replace(f"small\n{marker}", f"small\n{marker}".replace("backup", "test-b.2"))
+    (was,), (now,) = (config.parse(each).resources.values() for each in (text, after))
+    assert now == replace(was, name="test-b.2")
+
+
+def test_what_is_no_resource_of_that_name_is_left_alone() -> None:
+    assert config.renamed(make.CONFIG, "backup", "x") == make.CONFIG
+    text = "[test_a]\n[[test_a]]\n[resources]\n[[[test_a]]]\n[[test_a2]]\n"
+    assert config.renamed(text, "test_a", "x") == text

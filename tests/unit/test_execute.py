@@ -1,3 +1,4 @@
+import re
 import stat
 from pathlib import Path
 from typing import get_args
@@ -6,11 +7,12 @@ import pytest
 
 from drbd_offsite import host, journal, protocol
 from drbd_offsite.errors import BadRequest, OffsiteError, Refused, ToolFailed
-from drbd_offsite.execute import LEAVE_TRIES, WORD_SECONDS, execute
+from drbd_offsite.execute import CONNECT_TRIES, LEAVE_TRIES, WORD_SECONDS, execute
 from drbd_offsite.observed import Consultation, Forbidden
 from drbd_offsite.plan.actions import (
     Action,
     AskPeer,
+    CarryOver,
     Consult,
     Disconnect,
     Lift,
@@ -19,6 +21,7 @@ from drbd_offsite.plan.actions import (
     Promote,
     RemoveFile,
     Run,
+    SkipSync,
     WriteFile,
 )
 from drbd_offsite.tools import drbd
@@ -224,6 +227,12 @@ def test_a_peer_that_serves_is_not_served_against(programs: Programs) -> None:
     assert "backup has taken over" in hold.reason
 
 
+def test_a_peer_that_serves_it_by_the_name_that_it_had_or_will_have_is_not_served_against(programs: Programs) -> None:
+    journal.begin("rename", "test_a", {"new": "test_b"})
+    assert consult(programs, said(one("test_b", "Primary"))) is None
+    assert [hold.set_by for hold in journal.holds()["test_a"]] == ["taken-over"]
+
+
 @pytest.mark.parametrize(
     "answer",
     [Answer("", 255, "No route to host"), Answer("Welcome!\n"), Answer(protocol.encode_error(Refused("no", "")), 3),
@@ -249,6 +258,12 @@ def test_the_peer_is_not_waited_for_longer_than_a_moment(programs: Programs, mon
     assert programs.ran == []
 
 
+def test_holds_are_carried_over() -> None:
+    journal.hold("test_a", "wait", frozenset({Forbidden.CONNECT}), "test")
+    execute(CarryOver("test_a", "b", (), "why"), SITE)
+    assert set(journal.holds()) == {"test_a", "b"}
+
+
 def test_promoting_settles_the_question(programs: Programs) -> None:
     host.consult("test_a", free=True)
     programs.allow(("drbdadm", "primary", "test_a"), Answer("", 11, "need access to UpToDate data"), Answer())
@@ -259,11 +274,79 @@ def test_promoting_settles_the_question(programs: Programs) -> None:
     assert host.observe(SITE).consulted == {}
 
 
+# -- the first sync of an empty volume ---------------------------------------------------------------
+
+NEW = "exists resource name:test_a role:Secondary suspended:no\nexists device name:test_a volume:0 minor:0 disk:{}\n"
+LINE = "exists connection name:test_a conn-name:backup connection:{} role:{}\n"
+COPY = "exists peer-device name:test_a conn-name:backup volume:0 replication:Established peer-disk:{}\n"
+APART = NEW.format("Inconsistent")
+WAITING = APART + LINE.format("Connecting", "Unknown")
+UNTOUCHED = APART + LINE.format("Connected", "Secondary") + COPY.format("Inconsistent")
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    return slept
+
+
+def skip(programs: Programs, *looks: str) -> list[str]:
+    """What is done with DRBD while it looks like this, one look after the other; the last for ever."""
+    host.PROC_DRBD.parent.mkdir(exist_ok=True)
+    host.PROC_DRBD.write_text("version: 8.4.11 (api:1/proto:86-101)\n")
+    programs.allow(drbd.EVENTS, *looks)
+    execute(SkipSync("test_a", "why"), SITE)
+    return [argv[1] for argv in programs.ran if argv[0] == "drbdadm"]
+
+
+def test_two_copies_that_nothing_was_written_to_are_taken_as_equal_once_they_are_connected(
+    programs: Programs, naps: list[float]
+) -> None:
+    programs.allow(drbd.adm("connect", "test_a"))
+    programs.allow(drbd.skip_sync("test_a"))
+    assert skip(programs, APART, WAITING, WAITING, UNTOUCHED) == ["connect", "new-current-uuid"]
+    assert naps == [1.0] * 3
+    assert journal.events() == []
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        WAITING,
+        UNTOUCHED.replace("connection:Connected role:Secondary", "connection:Connected role:Primary"),
+        UNTOUCHED.replace("disk:Inconsistent", "disk:UpToDate", 1),
+        UNTOUCHED.replace("peer-disk:Inconsistent", "peer-disk:UpToDate"),
+        UNTOUCHED.replace("Established", "SyncTarget"),
+        UNTOUCHED.replace("role:Secondary suspended", "role:Primary suspended"),
+        "exists -\n",
+    ],
+    ids=["not connected", "served there", "complete here", "complete there", "in a sync", "served here", "down"],
+)
+def test_what_does_not_get_there_is_left_to_its_first_sync(programs: Programs, naps: list[float], look: str) -> None:
+    assert skip(programs, look) == []
+    assert len(naps) == CONNECT_TRIES
+    (event,) = journal.events()
+    assert "could not be avoided: no new copy was connected within 60 s" in event["text"]
+
+
+@pytest.mark.parametrize(("command", "look"), [("connect", APART), ("new-current-uuid", UNTOUCHED)])
+def test_what_drbd_refuses_is_recorded_and_left_to_its_first_sync(
+    programs: Programs, naps: list[float], command: str, look: str
+) -> None:
+    options = ("--clear-bitmap",) if command == "new-current-uuid" else ()
+    programs.allow(drbd.adm(command, "test_a", *options), Answer("", 10, "Failure: (151)"))
+    assert skip(programs, look) == [command]
+    assert naps == []
+    (event,) = journal.events()
+    assert "Failure: (151)" in event["text"]
+
+
 def test_every_kind_of_action_can_be_carried_out() -> None:
     import inspect
 
     source = inspect.getsource(execute)
-    assert all(f"case {kind.__name__}(" in source for kind in get_args(Action))
+    assert all(re.search(rf"(case|\|) {kind.__name__}\(", source) for kind in get_args(Action))
 
 
 def test_one_answer_is_about_all_that_wait_for_it(programs: Programs) -> None:

@@ -222,6 +222,36 @@ def test_an_operation_that_cannot_be_read_is_named_not_forgotten_and_in_nobody_s
 # -- what can be done without --------------------------------------------------------------------------
 
 
+def test_what_is_held_and_remembered_is_carried_over_to_another_name_as_old_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(journal, "now", lambda: "2026-01-01T00:00:00+00:00")
+        journal.hold("test_a", "wait", frozenset({CONNECT}), "disconnect")
+    journal.hold("test_a2", "other", frozenset({CONNECT}), "disconnect")
+    write("holds", "test_a+split-brain.json", "torn", journal.VOLATILE)
+    journal.remember("lost", "test_a", {"since": "x"})
+    for _ in range(2):
+        journal.carry_over("test_a", "b", ("lost", "discards"))
+        assert journal.remembered("lost") == {"b": {"since": "x"}}
+    before, after = journal.holds()["test_a"], journal.holds()["b"]
+    assert [(h.reason, h.forbids, h.since, h.set_by) for h in before] == [
+        (h.reason, h.forbids, h.since, h.set_by) for h in after
+    ], "under the old name they hold too, until they are lifted"
+    journal.lift("test_a", "test")
+    assert set(journal.holds()) == {"b", "test_a2"}
+    assert journal.holds()["b"] == after
+
+
+def test_what_is_being_renamed_is_known_by_either_name() -> None:
+    assert journal.by_any_name(["x"]) == {"x"}
+    journal.begin("rename", "test_a", {"new": "b"})
+    journal.begin("grow", "x", {})
+    assert journal.by_any_name(name for name in ["x", "b"]) == {"x", "b", "test_a"}
+    assert journal.by_any_name(["test_a"]) == {"b", "test_a"}
+    assert journal.by_any_name(["x"]) == {"x"}
+
+
 def test_what_is_remembered_is_known_until_it_is_forgotten() -> None:
     journal.remember("lost", "test_a", {"since": "yesterday"})
     journal.remember("lost", "a.b-c", {"since": "today"})

@@ -21,6 +21,7 @@ from .test_protocol import ENROL, REQUESTS
 
 CONNECT = protocol.Connect("test_a")
 ENLARGE = protocol.Enlarge("test_a", REQUEST.size_bytes, only_check=False)
+RENAME = protocol.Rename("test_a", "test_b", REQUEST.server, only_check=True)
 RELEASE = protocol.Release("test_a", REQUEST.server, delete_copy=False, only_check=False)
 
 
@@ -184,6 +185,6 @@ def test_every_request_is_served(backup: World, monkeypatch: pytest.MonkeyPatch)
     del backup
     monkeypatch.setattr(enrol, "hello", lambda *_: protocol.Greeting("backup", "backup", "", journal.now()))
     monkeypatch.setattr(enrol, "enrol", lambda *_: protocol.Done())
-    for request in (protocol.Hello(), protocol.Report(), REQUEST, CONNECT, ENLARGE, RELEASE):
+    for request in (protocol.Hello(), protocol.Report(), REQUEST, CONNECT, ENLARGE, RENAME, RELEASE):
         assert serve(request)[0] == ExitCode.DONE
     assert serve(ENROL, enrolling=True)[0] == ExitCode.DONE

@@ -36,6 +36,7 @@ REQUESTS = st.one_of(
     st.builds(protocol.Replicate, NAME, SIZE, HALF, st.booleans(), st.booleans()),
     st.builds(protocol.Enlarge, NAME, SIZE, st.booleans()),
     st.builds(protocol.Release, NAME, HALF, st.booleans(), st.booleans()),
+    st.builds(protocol.Rename, NAME, NAME, HALF, st.booleans()),
     st.builds(
         protocol.Tune,
         NAME,
@@ -57,7 +58,7 @@ ANSWERS = st.one_of(
     st.just(protocol.Done()),
     st.builds(protocol.Greeting, HOSTNAME, WORD, WORD, INSTANT),
     st.builds(protocol.MachineReport, HOSTNAME, WORD, st.lists(RESOURCE, max_size=3)),
-    st.builds(protocol.Replicated, HALF, SIZE),
+    st.builds(protocol.Replicated, HALF, SIZE, st.booleans(), SIZE),
     st.builds(protocol.Enlarged, SIZE),
 )
 
@@ -171,8 +172,8 @@ WRONG = (None, True, False, -1, 0.5, 2**64, 10**400, "", "x" * 300, "a\nb", "\ud
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda value: repr(value)[:12])
 def test_a_value_of_another_type_or_range_is_refused(path: tuple[str, ...], wrong: object) -> None:
     whole = message(REPLICATE if path[0] in message(REPLICATE) else ENROL)
-    yes_or_no = path in (("overwrite_metadata",), ("only_check",)) and isinstance(wrong, bool)
-    if yes_or_no or (path, wrong) == (("fingerprint",), ""):
+    yes_or_no = path in (("overwrite_metadata",), ("only_check",), ("blank",)) and isinstance(wrong, bool)
+    if yes_or_no or (path, wrong) in ((("fingerprint",), ""), (("seed",), "")):
         protocol.decode_request(json.dumps(put(whole, path, wrong)))
     else:
         refused(put(whole, path, wrong))
@@ -317,12 +318,17 @@ def test_what_cannot_be_tuned_is_refused_before_it_is_looked_at(field: str, valu
 
 RELEASE = protocol.Release("test_a", protocol.Half.of(make.replica()), delete_copy=False, only_check=False)
 ENLARGE = protocol.Enlarge("test_a", 2**30, only_check=False)
+RENAME = protocol.Rename("test_a", "test_b", protocol.Half.of(make.replica()), only_check=False)
 
 
-@pytest.mark.parametrize("path", [path for r in (RELEASE, ENLARGE) for path in places(message(r))], ids=".".join)
+@pytest.mark.parametrize(
+    ("request_", "path"), [(r, path) for r in (RELEASE, ENLARGE, RENAME) for path in places(message(r))]
+)
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda value: repr(value)[:12])
-def test_what_enlarges_or_takes_away_is_checked_word_by_word(path: tuple[str, ...], wrong: object) -> None:
-    whole = message(RELEASE if path[0] in message(RELEASE) else ENLARGE)
+def test_what_enlarges_takes_away_or_renames_is_checked_word_by_word(
+    request_: protocol.Request, path: tuple[str, ...], wrong: object
+) -> None:
+    whole = message(request_)
     if isinstance(wrong, bool) and path[0] in ("delete_copy", "only_check"):
         protocol.decode_request(json.dumps(put(whole, path, wrong)))
     else:
@@ -336,6 +342,6 @@ def test_each_request_has_one_kind_of_answer() -> None:
 
 def test_the_vocabulary_is_fixed() -> None:
     assert {kind.VERB for kind in get_args(protocol.Request)} == {
-        "hello", "enrol", "report", "replicate", "enlarge", "release", "tune", "connect"
+        "hello", "enrol", "report", "replicate", "enlarge", "release", "tune", "rename", "connect"
     }  # fmt: skip
     assert all(dataclasses.is_dataclass(kind) for kind in (*get_args(protocol.Request), *KINDS))

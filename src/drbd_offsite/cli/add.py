@@ -11,6 +11,7 @@ from ..operations import half
 from ..plan import guards
 from ..plan.actions import describe
 from ..plan.task import half_of, tagged
+from ..protocol import SEED_PATH
 from .common import tell
 from .progress import await_sync
 
@@ -41,6 +42,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="DRBD metadata found in the slot may be overwritten, on both sides",
     )
+    parser.add_argument(
+        "--seed",
+        default="",
+        metavar="FILE",
+        help="fill the backup's volume from this file there first, which export-seed has written",
+    )
     parser.add_argument("--no-wait", action="store_true", help="do not wait for the first sync")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, as far as it can be known")
 
@@ -55,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
         remount=options.remount,
         overwrite_metadata=options.overwrite_metadata,
         priority=options.priority,
+        seed=options.seed,
     )
     if options.all:
         volumes = _tagged(site, options.tag.removeprefix("@"))
@@ -87,6 +95,10 @@ def _named(options: argparse.Namespace) -> list[VolumeName]:
         raise UsageError(f"{error}.") from error
     if options.name and len(volumes) != 1:
         raise UsageError("--name is for one volume; several have their own names.")
+    if options.seed and len(volumes) != 1:
+        raise UsageError("--seed is for one volume; each needs a file of its own.")
+    if not SEED_PATH.match(options.seed):
+        raise UsageError("--seed takes the whole path of a file on the backup, in plain characters: /mnt/seed.")
     if options.priority not in PRIORITIES:
         raise UsageError(f"A priority is a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}.")
     return volumes

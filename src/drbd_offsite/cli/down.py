@@ -19,6 +19,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     site = config.load()
+    if options.shutdown and options.resources and not site.resources.keys() & set(options.resources):
+        return ExitCode.DONE  # the unit of one that has another name by now
     # In the reverse order, so that no resync waits for one that is gone.
     for resource in reversed(chosen(site, options.resources)):
         if options.shutdown and resource.name not in observe(site).drbd:

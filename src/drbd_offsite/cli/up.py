@@ -8,6 +8,7 @@ from ..errors import ExitCode
 from ..model import Site
 from ..observed import Forbidden
 from ..operations.boot import start_tunnels
+from ..operations.rename import settle
 from ..plan.circle import RETURNING
 from ..reconcile import Outcome, reconcile
 from .common import chosen, resources_argument, tell, worst
@@ -29,6 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.boot:
+        settle(options.resources)
     site = config.load()
     names = [resource.name for resource in chosen(site, options.resources)]
     if not options.boot:

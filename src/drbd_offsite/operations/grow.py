@@ -57,6 +57,22 @@ def grow(site: Site, resource: Resource, asked: str, dry_run: bool, tell: Callab
         return plan.left_to_the_admin(survey(site), resource, _fstype(resource))
 
 
+def give_up(site: Site, resource: Resource) -> str:
+    """Forget an unfinished ``grow`` whose device has its old size; returns which volumes stay larger than it.
+
+    Raises Refused where the device has the new one, or cannot be seen.
+    """
+    guards.enforce(guards.flavour(site, Flavour.SERVER, "grow"))
+    with locked(resource.name):
+        operation = journal.operations().get(f"grow-{resource.name}")
+        if operation is None:
+            raise Refused(f"No grow of {resource.name} is unfinished.", "drbd-offsite status shows what is.")
+        host, growth = survey(site), Growth.of(operation)
+        guards.enforce(plan.undecided(host, resource, growth))
+        journal.end(operation, "was given up")
+        return plan.left_larger(site, host, resource, growth)
+
+
 def _decide(site: Site, resource: Resource, asked: str, tell: Callable[[str], None]) -> Growth:
     """Everything that can be refused is refused here, with nothing changed on either machine."""
     name = resource.name
@@ -74,10 +90,12 @@ def _decide(site: Site, resource: Resource, asked: str, tell: Callable[[str], No
     volume = host.volumes.get(resource.here.volume)
     if volume is None:
         raise Refused(f"There is no volume {resource.here.volume} on this machine.", "See 'vgs' and 'lvs'.")
-    wanted = lvm.rounded(size(asked, volume.size_bytes), host.groups[volume.name.group].extent_bytes)
-    if wanted <= volume.size_bytes:
+    # The device's and not the volume's, which may have room from a grow that was given up.
+    now = plan.device_bytes(host, resource)
+    wanted = lvm.rounded(size(asked, now), host.groups[volume.name.group].extent_bytes)
+    if wanted <= now:
         raise Refused(
-            f"{volume.name} has {guards.mebibytes(volume.size_bytes)} already, and nothing is ever made smaller.",
+            f"{name} has {guards.mebibytes(now)} already, and nothing is ever made smaller.",
             f"For more write it with a plus: drbd-offsite grow {name} +{asked.lstrip('+')}",
         )
     guards.enforce(plan.enough_room(host, resource.here, wanted))

@@ -3,23 +3,27 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from .. import config, files, journal, keys, peer, protocol
 from ..errors import Refused
-from ..host import identity, look_again, metadata_found, survey, unit_is
+from ..execute import execute
+from ..host import identity, look_again, metadata_found, observe, survey, unit_is
 from ..model import Flavour, Replica, Resource, Site, VolumeName
-from ..observed import Host, Operation
+from ..observed import DiskState, Host, Operation
 from ..plan import circle, guards
 from ..plan.actions import Action
-from ..plan.half import Findings, remaining
+from ..plan.half import Findings, avoidable, make_volume, remaining
 from ..plan.half import replicate as request_for
 from ..plan.task import Task, allocate, half_of, metadata_bytes
 from ..render import render
 from ..run import run
 from ..tools import filesystem, systemd
+from . import seed
 from .apply import config_text, current
+from .blank import PROBE_BYTES, only_zeros, share, zero
 from .drive import drive
 
 FSTAB = Path("/etc/fstab")
@@ -37,6 +41,8 @@ class Wishes(TypedDict, total=False):
     remount: bool
     overwrite_metadata: bool
     priority: int
+    seed: str
+    """A file on the backup that export-seed has written here."""
 
 
 def add(site: Site, volume: VolumeName, *, tell: Tell, **wishes: Unpack[Wishes]) -> str:
@@ -49,8 +55,33 @@ def add(site: Site, volume: VolumeName, *, tell: Tell, **wishes: Unpack[Wishes])
     guards.enforce(guards.resource_name(name))
     with locked(name):
         operation = check(site, host_with_drbd(site), volume, **wishes)
-        drive(journal.begin("add", name, operation.parameters), steps, tell, answered)
+        operation = journal.begin("add", name, operation.parameters)
+        blank = Task.of(operation).blank
+        drive(_with_prepared_copy(site, operation, tell), partial(steps, tell=tell), tell, answered)
+        if blank and not _equal(name):
+            tell(f"{name}: its first sync could not be avoided; drbd-offsite events has the reason.")
     return name
+
+
+def _with_prepared_copy(site: Site, operation: Operation, tell: Tell) -> Operation:
+    """Have the backup make its half with a volume of zeros, or of a seed; asked until that is done."""
+    task = Task.of(operation)
+    if not (task.blank or task.seed) or task.there is not None:
+        return operation
+    if task.blank:
+        tell(f"{task.here.volume} seems to be empty. If it is, nothing has to be sent: the backup's is made empty too.")
+    while True:
+        answer = peer.ask(site, site.peers[task.peer], request_for(task), protocol.Replicated)
+        if answer.made:
+            return journal.begin("add", task.name, {**operation.parameters, **answered(operation, answer)})
+        what = "makes its volume zeros" if task.blank else "fills its volume from the seed"
+        tell(f"{task.peer} {what}: {share(answer.prepared_bytes, task.size_bytes)}")
+
+
+def _equal(name: str) -> bool:
+    seen = observe(config.load()).drbd.get(name)
+    device = seen.peer_device if seen else None
+    return device is not None and device.disk is DiskState.UP_TO_DATE
 
 
 def check(site: Site, host: Host, volume: VolumeName, **wishes: Unpack[Wishes]) -> Operation:
@@ -143,7 +174,8 @@ def _decide_add(site: Site, host: Host, volume: VolumeName, name: str, wishes: W
     guards.enforce(guards.adoptable(site, host, volume, name))
     found = host.volumes[volume]
     mounted = [mount.target for mount in host.mounts if mount.devno == found.devno]
-    sources = filesystem.fstab_sources(_names(volume), identity(volume.path))
+    known = identity(volume.path)
+    sources = filesystem.fstab_sources(_names(volume), known)
     listed = filesystem.fstab_targets(files.read(FSTAB) or "", sources)
     guards.enforce(guards.free_to_take(found, mounted, listed, remount))
     task = Task(
@@ -155,6 +187,9 @@ def _decide_add(site: Site, host: Host, volume: VolumeName, name: str, wishes: W
         mounts=tuple(mounted),
         fstab_sources=sources if remount else frozenset(),
         priority=wishes.get("priority", 0),
+        seed=wishes.get("seed", ""),
+        blank=not (mounted or known or wishes.get("seed"))
+        and only_zeros(volume, min(PROBE_BYTES, found.size_bytes), silent),
     )
     guards.enforce(guards.room(host, task, with_volume=False))
     guards.enforce(_slot_taken(host, task))
@@ -178,20 +213,45 @@ def replicate(site: Site, requester: str, request: protocol.Replicate) -> protoc
             guards.enforce(_same_request(task, requester, request))
         elif existing is not None:
             guards.enforce(_same_resource(existing, requester, request))
-            return _made(site, existing.here)
+            return _made(site, existing.here)  # what it held when it was made, nobody knows any more
         else:
             task = _decide_replicate(site, requester, request)
         if request.only_check:
-            return protocol.Replicated(protocol.Half.of(task.here), task.size_bytes)
-        drive(operation or journal.begin("replicate", request.name, task.parameters()), steps, silent)
-        return _made(site, task.here)
+            return _begun(task)
+        operation = operation or journal.begin("replicate", request.name, task.parameters())
+        done = 0
+        if request.blank or request.seed:
+            host = survey(site)
+            if not host.attached(request.name):  # then nobody may write to it any more
+                operation = _prepare(site, host, operation, request)
+            done = Task.of(operation).zeroed_bytes if request.blank else seed.done_bytes(operation)
+            if done < task.size_bytes and not host.attached(request.name):
+                return _begun(task, done)
+        drive(operation, steps, silent)
+        return _made(site, task.here, done)
 
 
-def _made(site: Site, here: Replica) -> protocol.Replicated:
+def _prepare(site: Site, host: Host, operation: Operation, request: protocol.Replicate) -> Operation:
+    """Go on with what may outlast the request, in a volume that is made first; returns how the operation is now."""
+    task = Task.of(operation)
+    if task.here.volume not in host.volumes:
+        # Noted first: what an earlier one held, which somebody has removed, says nothing of a new one.
+        operation = journal.begin(
+            operation.verb, task.name, {**operation.parameters, "zeroed_bytes": 0, seed.SEEDED: None}
+        )
+        execute(make_volume(task), site)
+    return zero(operation) if request.blank else seed.fill(operation, request)
+
+
+def _begun(task: Task, done: int = 0) -> protocol.Replicated:
+    return protocol.Replicated(protocol.Half.of(task.here), task.size_bytes, made=False, prepared_bytes=done)
+
+
+def _made(site: Site, here: Replica, prepared_bytes: int = 0) -> protocol.Replicated:
     volume = survey(site).volumes.get(here.volume)
     if volume is None:
         raise Refused(f"The volume {here.volume} of the copy is not there.", "See 'vgs' and 'lvs' on the backup.")
-    return protocol.Replicated(protocol.Half.of(here), volume.size_bytes)
+    return protocol.Replicated(protocol.Half.of(here), volume.size_bytes, prepared_bytes=prepared_bytes)
 
 
 def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -> Task:
@@ -206,6 +266,8 @@ def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -
         there=request.server.replica(),
         overwrite_metadata=request.overwrite_metadata,
     )
+    if request.seed:
+        seed.check(request)
     guards.enforce(guards.room(host, task, with_volume=True))
     guards.enforce(_slot_taken(host, task))
     return task
@@ -252,23 +314,24 @@ def silent(_: str) -> None:
     """The peer gets one answer and no progress."""
 
 
-def steps(site: Site, host: Host, operation: Operation) -> Iterator[Action]:
+def steps(site: Site, host: Host, operation: Operation, tell: Tell = silent) -> Iterator[Action]:
     """What is left to do of an add or a replicate, in order, as far as it can be known."""
-    return remaining(site, host, operation, _findings(site, host, Task.of(operation)))
+    return remaining(site, host, operation, _findings(site, host, Task.of(operation), tell))
 
 
 def answered(operation: Operation, answer: protocol.Replicated) -> dict[str, object]:
     """The backup's half, for the operation's `Task`. Raises Refused where its volume is too small."""
-    needed = Task.of(operation).size_bytes
+    task = Task.of(operation)
+    needed = task.size_bytes
     if answer.size_bytes < needed:
         raise Refused(
             f"The backup's volume has {answer.size_bytes} bytes, the server's {needed}: too small for a copy.",
             f"Enlarge the backup's volume (lvextend --size {needed}b {answer.half.volume}) and run add again.",
         )
-    return {"there": asdict(answer.half)}
+    return {"there": asdict(answer.half), "blank": task.blank and answer.prepared_bytes >= needed}
 
 
-def _findings(site: Site, host: Host, task: Task) -> Findings:
+def _findings(site: Site, host: Host, task: Task, tell: Tell) -> Findings:
     text = config_text()
     resource = task.resource
     credentials = keys.credentials(site)
@@ -287,6 +350,8 @@ def _findings(site: Site, host: Host, task: Task) -> Findings:
         credentials=credentials,
         unit_enabled=unit_is("enabled", systemd.resource_unit(task.name)),
         metadata=metadata,
+        blank=avoidable(site, host, task)
+        and only_zeros(task.here.volume, host.volumes[task.here.volume].size_bytes, tell),
     )
 
 

@@ -15,6 +15,7 @@ from ..plan.actions import Action, describe
 from ..plan.half import Findings
 from ..plan.order import reordered
 from ..plan.remove import Removal
+from ..plan.rename import finished
 from ..plan.task import Task
 from ..render import render
 from ..tools import filesystem, systemd
@@ -88,6 +89,7 @@ def _decide(site: Site, name: str, remount: bool) -> Removal:
     """Everything that can be refused is refused here, with nothing changed on either machine."""
     guards.enforce(_known(site, name))  # again: what was unfinished then may have come to its end
     host = survey(site)
+    guards.enforce(finished(host, name))
     unfinished = host.operations.get(f"add-{name}")
     if unfinished is not None:
         removal = Removal.of_task(Task.of(unfinished))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..observed import Operation
-from ..protocol import Enlarge, Release, Replicate, Tune
+from ..protocol import Enlarge, Release, Rename, Replicate, Tune
 from ..tools import drbd
 
 
@@ -34,7 +34,7 @@ class RemoveFile:
 @dataclass(frozen=True, slots=True)
 class AskPeer:
     peer: str
-    request: Replicate | Enlarge | Release | Tune
+    request: Replicate | Enlarge | Release | Tune | Rename
     why: str
 
 
@@ -64,12 +64,34 @@ class Disconnect:
 
 
 @dataclass(frozen=True, slots=True)
+class SkipSync:
+    """Connect, and have DRBD take two copies that nothing was ever written to as equal.
+
+    One that cannot be brought to that in a bounded time is left to its first sync: no failure.
+    """
+
+    resource: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lift:
     """Take away a hold whose end has come."""
 
     resource: str
     set_by: str
     """Empty for all of the resource's holds."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CarryOver:
+    """Have the holds of a resource under another name as well, and what is remembered of it there alone."""
+
+    resource: str
+    to: str
+    kinds: tuple[str, ...]
+    """Under which something is remembered."""
     why: str
 
 
@@ -87,11 +109,13 @@ class Note:
 class Once:
     """A step whose effect cannot be seen: it is noted after it, and taken again where the note is lost."""
 
-    step: Run
+    step: Run | SkipSync
     note: Note
 
 
-Action = Run | WriteFile | RemoveFile | AskPeer | Consult | Promote | Disconnect | Lift | Note | Once
+Action = (
+    Run | WriteFile | RemoveFile | AskPeer | Consult | Promote | Disconnect | SkipSync | Lift | CarryOver | Note | Once
+)
 
 
 def describe(action: Action) -> str:
@@ -109,12 +133,14 @@ def describe(action: Action) -> str:
             what = f"ask {peer} to {request.VERB}"
         case Consult(resource=resource, peer=peer):
             what = f"ask {peer} whether it serves {resource}"
-        case Promote(resource=resource):
-            what = " ".join(drbd.adm("primary", resource))
-        case Disconnect(resource=resource):
-            what = " ".join(drbd.adm("disconnect", resource))
+        case Promote(resource=resource) | Disconnect(resource=resource):
+            what = " ".join(drbd.adm("primary" if isinstance(action, Promote) else "disconnect", resource))
+        case SkipSync(resource=resource):
+            what = " ".join(drbd.skip_sync(resource))
         case Lift(resource=resource, set_by=set_by):
             what = f"lift the hold of {set_by} on {resource}" if set_by else f"lift the holds on {resource}"
+        case CarryOver(resource=resource, to=to):
+            what = f"carry what is held and remembered of {resource} over to {to}"
         case Note(key=key, value=value):
             what = f"note {key} = {value}"
     return f"{what}  # {action.why}"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 
 from ..model import Flavour, Peer, Resource, Site
-from ..observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
+from ..observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, Operation, ReplicationState, Role
 from ..tools import drbd
 from .actions import Action, Consult, Lift, Promote, Run
 
@@ -14,6 +14,8 @@ MAKING = frozenset({"add", "replicate"})
 """Operations that bring a resource up."""
 ENDING = frozenset({"remove", "release"})
 """Operations after which it must not come up again."""
+RENAMING = "rename"
+"""From one name to another: it is served under that which the configuration has, once drbdadm knows it by that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,17 @@ def _sight(_: Site, host: Host, resource: Resource) -> _Stage:
 def _operation(_: Site, host: Host, resource: Resource) -> _Stage:
     """What is being made is made by the operation; once it is in the kernel, it is served as any other."""
     for operation in host.operations.values():
-        if operation.resource != resource.name:
-            continue
-        if operation.verb in ENDING or (operation.verb in MAKING and resource.name not in host.drbd):
+        if _is_left_to(operation, host, resource.name):
             reason = f"{operation.verb} is under way; {operation.finished_by} on the server, run again, finishes it"
             return _Stage(reason=reason, last=True)
     return _Stage(() if host.drbd_version else (MODPROBE,))
+
+
+def _is_left_to(operation: Operation, host: Host, name: str) -> bool:
+    if operation.verb == RENAMING:
+        return operation.parameters.get("new") == name and not operation.parameters.get("settled")
+    making = operation.verb in MAKING and name not in host.drbd
+    return operation.resource == name and (operation.verb in ENDING or making)
 
 
 def _disk(_: Site, host: Host, resource: Resource) -> _Stage:

@@ -47,8 +47,8 @@ def remaining(site: Site, host: Host, operation: Operation, fstype: str) -> Iter
         yield AskPeer(resource.peer, request, "the copy needs the room first")
     guards.enforce(enough_room(host, resource.here, growth.size_bytes))
     yield from enlarge(host, resource.here, growth.size_bytes)
-    seen = host.drbd.get(resource.name)
-    if not seen or not seen.volumes or seen.volumes[0].size_bytes < growth.size_bytes:
+    if device_bytes(host, resource) < growth.size_bytes:
+        seen = host.drbd.get(resource.name)
         if not seen or not seen.catching_up:
             guards.enforce(in_step(site, host, resource))
         # Refused while anything is sent that the peer lacks (drbd_nl.c, ERR_RESIZE_RESYNC): on a server that is
@@ -93,6 +93,47 @@ def left_to_the_admin(host: Host, resource: Resource, fstype: str) -> str:
         command = " ".join(filesystem.enlarge(fstype, resource.here.device, "MOUNTPOINT") or ())
         return f"Its {fstype} is not mounted, so it keeps its size; mount it, then: {command}"
     return ""
+
+
+def undecided(host: Host, resource: Resource, growth: Growth) -> Refused | None:
+    """Whether a grow can still be given up: DRBD itself must not have the new size, and has to be seen."""
+    size = device_bytes(host, resource)
+    if not size:
+        return Refused(
+            f"{resource.name} is not up, so it cannot be seen whether its device has the new size.",
+            f"drbd-offsite up {resource.name}, then the same command.",
+        )
+    if size >= growth.size_bytes:
+        return Refused(
+            f"{resource.name}'s device has the new size already, and its users may count on it.",
+            f"Nothing is ever made smaller, so only forward is safe: drbd-offsite grow {resource.name}",
+        )
+    return None
+
+
+def left_larger(site: Site, host: Host, resource: Resource, growth: Growth) -> str:
+    """Which volumes a grow that was given up leaves larger than the device; empty for none."""
+    size = device_bytes(host, resource)
+    volume = host.volumes.get(resource.here.volume)
+    larger = [f"{volume.name} here"] if volume and volume.size_bytes > size else []
+    there = f"{resource.there.volume} on {site.peer_of(resource).name}"
+    if growth.there_bytes > size:
+        larger.append(there)
+    elif not growth.there_bytes:
+        larger.append(f"perhaps {there}, whose answer has not come")
+    if not larger:
+        return ""
+    # drbd_nl.c, drbd_new_dev_size: the smaller of both volumes, at every connect.
+    return (
+        f"Larger than its device ({guards.mebibytes(size)}) are: {'; '.join(larger)}. That is harmless: the device "
+        "gets what both have when they next connect, or by a later grow, which enlarges the filesystem too."
+    )
+
+
+def device_bytes(host: Host, resource: Resource) -> int:
+    """What the kernel says; 0 where nothing is attached."""
+    seen = host.drbd.get(resource.name)
+    return seen.volumes[0].size_bytes if seen and seen.volumes else 0
 
 
 def in_step(site: Site, host: Host, resource: Resource) -> Refused | None:

@@ -15,7 +15,7 @@ from ..render import Credentials, Rendered, render
 from ..tools import drbd, filesystem, lvm, systemd
 from ..tools.drbd import Identifiers
 from . import circle
-from .actions import Action, AskPeer, Note, Once, Run, WriteFile
+from .actions import Action, AskPeer, Note, Once, Run, SkipSync, WriteFile
 from .order import reordered, tell_kernel
 from .task import Task, metadata_bytes
 
@@ -35,6 +35,8 @@ class Findings:
     """What the metadata place holds; looked for only while it is not in use, and of interest."""
     unit_active: bool = False
     """Looked for only where the resource ends."""
+    blank: bool = False
+    """The whole volume holds nothing but zeros; looked for only while its first sync is `avoidable`."""
 
 
 def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> Iterator[Action]:
@@ -43,9 +45,7 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
     backup = site.flavour is Flavour.BACKUP
     seen = host.drbd.get(task.name)
     if backup and task.here.volume not in host.volumes:
-        yield Run(
-            lvm.create(task.here.volume, task.size_bytes), f"the copy of {task.name} needs a volume", timeout=300.0
-        )
+        yield make_volume(task)
     yield from _metadata_volume(host, task)
     resource = task.resource
     if resource is None:
@@ -57,11 +57,7 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
     whole = config.parse(text)
     yield from outdated(render(whole, found.credentials, host.hostname), found.files)
     if not task.metadata_created:
-        if found.metadata is not None and not found.metadata.just_created:
-            yield Run(drbd.wipe_metadata(task.name), "the slot's old metadata may go")
-        if found.metadata is None or not found.metadata.just_created:
-            yield Run(drbd.adm("create-md", task.name, "--force"), "its metadata is new", timeout=300.0)
-        yield Note(operation, "metadata_created", True, "from here on the metadata is this resource's own")
+        yield from _create_metadata(operation, found)
     if not host.drbd_version:
         yield circle.MODPROBE
     if not backup:
@@ -69,6 +65,10 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
     if seen is None or seen.disk is DiskState.DISKLESS:
         yield from circle.introduce(resource, seen)
         yield circle.attach(resource)
+    if not backup and task.blank and _new(seen):
+        # Tried once, and what was seen is not kept: whoever is interrupted here looks again.
+        tried = Note(operation, "blank", False, "the rest is up to its first sync")
+        yield Once(SkipSync(task.name, "neither copy holds anything"), tried) if found.blank else tried
     if not backup:
         yield from _serve(host, task, resource, seen, found)
     yield from _reorder(host, operation, whole)
@@ -80,9 +80,43 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
         yield Run(systemd.systemctl("enable", "--now", "--no-block", unit), "it comes up at boot")
 
 
+def _create_metadata(operation: Operation, found: Findings) -> Iterator[Action]:
+    name = operation.resource
+    if found.metadata is not None and not found.metadata.just_created:
+        yield Run(drbd.wipe_metadata(name), "the slot's old metadata may go")
+    if found.metadata is None or not found.metadata.just_created:
+        yield Run(drbd.adm("create-md", name, "--force"), "its metadata is new", timeout=300.0)
+    yield Note(operation, "metadata_created", True, "from here on the metadata is this resource's own")
+
+
 def replicate(task: Task, only_check: bool = False) -> Replicate:
     """What the server asks of the backup."""
-    return Replicate(task.name, task.size_bytes, Half.of(task.here), task.overwrite_metadata, only_check)
+    return Replicate(
+        task.name, task.size_bytes, Half.of(task.here), task.overwrite_metadata, only_check, task.blank, task.seed
+    )
+
+
+def make_volume(task: Task) -> Run:
+    """The backup's own."""
+    return Run(lvm.create(task.here.volume, task.size_bytes), f"the copy of {task.name} needs a volume", timeout=300.0)
+
+
+def avoidable(site: Site, host: Host, task: Task) -> bool:
+    """Whether a look at all of the volume can save the first sync.
+
+    DRBD has it, so nothing else can write to it; it has not served it, and nothing keeps it from the backup.
+    """
+    return (
+        task.blank
+        and _new(host.drbd.get(task.name))
+        and site.address_here(site.peers[task.peer]) in host.addresses
+        and host.held(task.name, Forbidden.CONNECT) is None
+    )
+
+
+def _new(seen: DrbdResource | None) -> bool:
+    """Whether it is attached and was never served."""
+    return seen is not None and seen.role is Role.SECONDARY and seen.disk is DiskState.INCONSISTENT
 
 
 def outdated(wanted: tuple[Rendered, ...], files: Mapping[str, str]) -> Iterator[WriteFile]:

@@ -11,13 +11,14 @@ from typing import Any
 from .. import config
 from ..errors import Refused
 from ..model import Flavour, Replica, Resource, Site
-from ..observed import ConnectionState, DiskState, Host, Operation, Role
+from ..observed import DiskState, Host, Operation
 from ..protocol import Half, Release
 from ..render import render, resource_drop_in, resource_file
 from ..tools import drbd, filesystem, lvm, systemd
-from .actions import Action, AskPeer, Disconnect, Lift, Note, Once, RemoveFile, Run, WriteFile
+from .actions import Action, AskPeer, Lift, RemoveFile, Run, WriteFile
 from .half import Findings, outdated
-from .order import tell_kernel
+from .leave import leave, let_go
+from .order import relink
 from .task import Task
 
 
@@ -90,7 +91,8 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
     """What is left to do on this machine, in order; at last, on the server, the backup's half."""
     removal = Removal.of(operation)
     server = site.flavour is Flavour.SERVER
-    yield from _take_down(host, removal, server)
+    yield from let_go(site, host, removal.name, removal.here, "DRBD leaves from between the volume and its filesystem")
+    yield from leave(host, removal.name, "it is replicated no more")
     if server:
         yield from _hand_back(host, removal, found)
     else:
@@ -106,7 +108,7 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
     for path in files_of(removal.resource):
         if path in found.files:
             yield RemoveFile(path, f"{removal.name} is replicated no more")
-    yield from _relink(without, host, operation, removal)
+    yield from relink(without, host, operation, removal.relink)
     if removal.name in host.holds:
         yield Lift(removal.name, "", "there is nothing left to hold")
     if removal.delete_copy and not server and removal.here.volume in host.volumes:
@@ -119,23 +121,6 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
 def release(removal: Removal, only_check: bool = False) -> Release:
     """What the server asks of the backup."""
     return Release(removal.name, Half.of(removal.here), removal.delete_copy, only_check)
-
-
-def _take_down(host: Host, removal: Removal, server: bool) -> Iterator[Action]:
-    for target in reversed(host.mounted_at(removal.here.minor)):
-        if not server:
-            raise Refused(
-                f"{removal.here.device} is mounted at {target} on {host.hostname}.", f"There: umount {target}"
-            )
-        yield Run(filesystem.unmount(target), "DRBD leaves from between the volume and its filesystem")
-    seen = host.drbd.get(removal.name)
-    if seen is None:
-        return
-    if seen.role is Role.PRIMARY:
-        yield Run(drbd.adm("secondary", removal.name), "it is served no more")
-    if seen.connection is not None and seen.connection.state is not ConnectionState.STANDALONE:
-        yield Disconnect(removal.name, "it is replicated no more")
-    yield Run(drbd.adm("down", removal.name), "it is replicated no more")
 
 
 def _hand_back(host: Host, removal: Removal, found: Findings) -> Iterator[Action]:
@@ -169,14 +154,6 @@ def _forget_metadata(host: Host, removal: Removal, found: Findings) -> Iterator[
         yield Run(lvm.remove(place.volume), "its own metadata describe nothing any more")
     elif found.metadata is not None and place.volume in host.volumes:
         yield Run(drbd.wipe_metadata(removal.name), "the slot is free for another volume")
-
-
-def _relink(without: Site, host: Host, operation: Operation, removal: Removal) -> Iterator[Once]:
-    """The kernel still has the order of first syncs in which the resource was."""
-    for number, name in enumerate(removal.relink, 1):
-        if name in without.resources and host.attached(name):
-            step = tell_kernel(without, name)
-            yield Once(step, Note(operation, "relink", list(removal.relink[number:]), step.why))
 
 
 UNSETTLED = frozenset({"taken-over", "returning", "split-brain", "local-io-error", "restore-point", "discards"})

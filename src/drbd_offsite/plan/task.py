@@ -30,6 +30,12 @@ class Task:
     priority: int = 0
     reordered: bool = False
     """The kernel knows what waits for this resource's resync from now on."""
+    blank: bool = False
+    """On the server: the volume seems to hold nothing but zeros, and the first sync may be avoidable; tried once."""
+    seed: str = ""
+    """On the server: the file on the backup from which the copy's volume is filled."""
+    zeroed_bytes: int = 0
+    """On the backup: of the copy's volume, from its start, what was made zeros since it was created."""
 
     @property
     def resource(self) -> Resource | None:
@@ -48,6 +54,9 @@ class Task:
             "fstab_sources": sorted(self.fstab_sources),
             "priority": self.priority,
             "reordered": self.reordered,
+            "blank": self.blank,
+            "seed": self.seed,
+            "zeroed_bytes": self.zeroed_bytes,
         }
 
     @classmethod
@@ -64,9 +73,12 @@ class Task:
             overwrite_metadata=values["overwrite_metadata"],
             mounts=tuple(values["mounts"]),
             fstab_sources=frozenset(values["fstab_sources"]),
-            # one that an earlier version has begun knows of neither
+            # one that an earlier version has begun knows of none of these
             priority=values.get("priority", 0),
             reordered=values.get("reordered", False),
+            blank=values.get("blank", False),
+            seed=values.get("seed", ""),
+            zeroed_bytes=values.get("zeroed_bytes", 0),
         )
 
 

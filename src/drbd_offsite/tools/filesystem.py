@@ -38,6 +38,16 @@ def parse_identity(text: str) -> dict[str, str]:
     return dict(re.sub(r"\\(.)", r"\1", line).split("=", 1) for line in text.splitlines() if "=" in line)
 
 
+def zero(path: str, start: int, length: int) -> Argv:
+    """Make a part of a device zeros, in bytes; refused for one that is in use (blkdiscard(8), since 2.36)."""
+    return ("blkdiscard", "--zeroout", "--offset", f"{start}", "--length", f"{length}", path)
+
+
+def flush(path: str) -> Argv:
+    """What was written to a device is on the medium when this ends: fsync, which empties the disk's cache too."""
+    return ("sync", path)
+
+
 def mount(source: str, target: str) -> Argv:
     return ("mount", source, target)
 
@@ -120,6 +130,13 @@ def fstab_restored(text: str, devices: frozenset[str], path: str, unit: str) -> 
             kept = [option for option in options if option != f"x-systemd.requires={unit}"] or ["defaults"]
             restored.append(" ".join([path, *words[1:3], ",".join(kept), *words[4:]]) + "\n")
     return "".join(restored)
+
+
+def fstab_replaced(text: str, old: str, new: str) -> str:
+    """fstab with a device, or an option, for another one in all of its lines but comments; the rest stays as it is."""
+    word = re.compile(rf"(?<![^\s,=]){re.escape(old)}(?![^\s,])")
+    lines = text.splitlines(keepends=True)
+    return "".join(line if line.startswith("#") else word.sub(lambda _: new, line) for line in lines)
 
 
 def _names(words: list[str], sources: frozenset[str]) -> bool:

@@ -48,6 +48,11 @@ def snapshot(origin: VolumeName, name: VolumeName, tag: str, size_bytes: int | N
     return ("lvcreate", *PAST_DRBD, "--yes", "--snapshot", *size, "--addtag", tag, "--name", name.name, str(origin))
 
 
+def activate(snapshot: VolumeName) -> Argv:
+    """A thin snapshot is not active when it is made (lvmthin(7), "activation skip")."""
+    return ("lvchange", *PAST_DRBD, "--activate", "y", "--ignoreactivationskip", str(snapshot))
+
+
 def remove(volume: VolumeName) -> Argv:
     return ("lvremove", *PAST_DRBD, "--yes", str(volume))
 

@@ -85,6 +85,20 @@ def test_a_backup_that_is_away_has_an_exit_code_of_its_own(command: Command, ser
     assert journal.operations() == {}
 
 
+def test_an_unfinished_one_is_given_up_with_what_it_leaves(command: Command, server: World) -> None:
+    server.kill_at = 3
+    with pytest.raises(Killed):
+        command("grow", "test_a", "+32M")
+    server.kill_at = None
+    assert command("grow", "test_a", "+32M", "--abort").code == ExitCode.USAGE
+    said = command("grow", "test_a", "--abort")
+    assert said.code == ExitCode.DONE
+    assert said.out == ""
+    assert said.err.startswith("test_a: it keeps the size that it has. Larger than its device (1,024 MiB) are: ")
+    assert journal.operations() == {}
+    assert command("grow", "test_a", "--abort").code == ExitCode.REFUSED
+
+
 def test_what_is_unfinished_is_in_the_status_and_goes_on_without_a_size(command: Command, server: World) -> None:
     server.kill_at = 3
     with pytest.raises(Killed):

@@ -37,7 +37,15 @@ def test_wrong_words_are_a_usage_error(command: Command, words: list[str]) -> No
     assert said.out == ""
 
 
-WANTED = {"add": ["local/test_a"], "grow": ["test_a"], "remove": ["test_a"], "set": ["test_a"], "verify": ["test_a"]}
+WANTED = {
+    "add": ["local/test_a"],
+    "export-seed": ["local/test_a", "/mnt/seed"],
+    "grow": ["test_a"],
+    "remove": ["test_a"],
+    "rename": ["test_a", "b"],
+    "set": ["test_a"],
+    "verify": ["test_a"],
+}
 """What a verb cannot do without."""
 
 CONFIGURED = sorted(set(VERBS) - {"adopt", "watch", "peer-service", "configure", "join", "events"})

@@ -231,6 +231,92 @@ def test_a_backup_that_made_less_room_than_was_asked_for_ends_it(server: World) 
     assert server.machine.log == [], "nothing is larger here"
 
 
+# -- giving up ---------------------------------------------------------------------------------------
+
+
+def give_up() -> str:
+    site = config.load()
+    return grow.give_up(site, site.resources["test_a"])
+
+
+def test_a_grow_is_given_up_as_long_as_the_device_has_its_old_size(programs: Programs, root: Path) -> None:
+    given_up = 0
+    for number in range(1, 20):
+        world = served(mounted(), programs, root)
+        world.kill_at = -number
+        try:
+            run()
+        except Killed:
+            world.kill_at = None
+            log = list(world.machine.log)
+            if world.machine.size == SIZE:
+                with pytest.raises(Refused, match="has the new size already") as raised:
+                    give_up()
+                assert raised.value.hint.endswith("only forward is safe: drbd-offsite grow test_a")
+                run()
+                finished(world)
+            elif journal.operations():
+                left = give_up()
+                given_up += 1
+                assert ("local/test_a here" in left) is (world.machine.volumes[DATA] == SIZE)
+                assert "local/test_a on backup" in left
+                assert world.machine.log == log, "nothing is done to anything"
+                assert journal.operations() == {}
+                assert journal.events()[-1]["text"] == "grow was given up."
+                run()
+                finished(world)
+                assert world.machine.peer_bytes == SIZE, "a later grow uses the room"
+            forget(root)
+            continue
+        assert given_up >= 2
+        return
+    pytest.fail("there is no end")
+
+
+def test_what_drbd_took_by_itself_at_a_connect_is_not_given_up(server: World) -> None:
+    """Both volumes were large enough: then it needs no resize."""
+    server.kill_at = -2
+    with pytest.raises(Killed):
+        run()
+    server.kill_at = None
+    server.machine.size = SIZE
+    with pytest.raises(Refused, match="has the new size already"):
+        give_up()
+    run()
+    finished(server)
+
+
+def test_a_device_that_is_not_up_is_brought_up_first(server: World) -> None:
+    server.kill_at = -2
+    with pytest.raises(Killed):
+        run()
+    server.kill_at = None
+    server.machine.kernel, server.machine.mounts = None, []
+    with pytest.raises(Refused, match="it cannot be seen whether its device has the new size") as raised:
+        give_up()
+    assert "drbd-offsite up test_a" in raised.value.hint
+    assert list(journal.operations()) == ["grow-test_a"]
+
+
+def test_there_is_nothing_to_give_up_where_nothing_is_unfinished(server: World) -> None:
+    with pytest.raises(Refused, match="No grow of test_a is unfinished"):
+        give_up()
+    untouched(server)
+
+
+@pytest.mark.usefixtures("backup")
+def test_giving_up_is_for_the_server_too() -> None:
+    with pytest.raises(Refused, match="grow is for the server"):
+        give_up()
+
+
+def test_a_volume_that_was_enlarged_by_hand_is_used_as_it_is(server: World) -> None:
+    server.machine.volumes[DATA] = SIZE
+    run()
+    finished(server)
+    assert not any(line.startswith("lvextend") for line in server.machine.log)
+
+
 # -- refusals ----------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """One whole machine behind `run`: the simulated machine of the planner's tests, asked through its programs."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,8 @@ class World:
             device.unlink()
         for volume in seen.active:
             (group / volume.name).touch()
+        if self.machine.blank:
+            os.truncate(group / self.machine.here.volume.name, self.machine.volumes[self.machine.here.volume])
         host.PROC_DRBD.write_text(f"version: {seen.drbd_version} (api:1/proto:86-101)\n" if seen.drbd_version else "")
         host.MOUNTINFO.write_text(
             "".join(f"1 1 {m.devno[0]}:{m.devno[1]} / {m.target} rw - {m.fstype} {m.source}\n" for m in seen.mounts)

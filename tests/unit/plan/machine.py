@@ -43,13 +43,14 @@ from drbd_offsite.plan.actions import (
     Promote,
     RemoveFile,
     Run,
+    SkipSync,
     WriteFile,
 )
 from drbd_offsite.plan.circle import ENDING, MAKING, decide
 from drbd_offsite.plan.task import Task
 from drbd_offsite.protocol import Enlarge, Half, Release, Replicate
 from drbd_offsite.render import Credentials
-from drbd_offsite.tools import filesystem
+from drbd_offsite.tools import drbd, filesystem
 from drbd_offsite.tools.drbd import JUST_CREATED, Identifiers
 
 from .. import make
@@ -111,6 +112,15 @@ class Machine:
     """The other machine is there, and has all that is here."""
     peer_bytes: int = 0
     """Of the volume there."""
+    blank: bool = False
+    """The volume holds nothing but zeros."""
+    peer_new: bool = False
+    """The other machine is there, and nothing was ever written to its copy through DRBD."""
+    peer_blank: bool = False
+    """The volume there holds nothing but zeros."""
+    zeroed: int = 0
+    """Of the volume, from its start, what was made zeros and is on the medium."""
+    zeroed_in_cache: int = 0
     held_open: bool = False
     """Something that is no mount uses the device."""
     fstype: str = "ext4"
@@ -184,6 +194,9 @@ class Machine:
             role = Role.SECONDARY if self.flavour is Flavour.SERVER else Role.PRIMARY
             device = PeerDevice(0, ReplicationState.ESTABLISHED, DiskState.UP_TO_DATE)
             line = (DrbdConnection(self.flavour.other, ConnectionState.CONNECTED, role, (device,)),)
+        elif self.kernel.connected and self.peer_new and not self.synced:
+            device = PeerDevice(0, ReplicationState.ESTABLISHED, DiskState.INCONSISTENT)
+            line = (DrbdConnection(self.flavour.other, ConnectionState.CONNECTED, Role.SECONDARY, (device,)),)
         elif self.kernel.connected or self.kernel.ended:
             state = ConnectionState.CONNECTING if self.kernel.connected else ConnectionState.STANDALONE
             device = PeerDevice(0, ReplicationState.OFF, DiskState.UNKNOWN)
@@ -214,7 +227,10 @@ class Machine:
             return remove.remaining(self.site, self.host(), self.operation, found)
         looked = self.task.resource and not self.task.metadata_created and not self._attached() and there
         metadata = self.metadata if looked else None
-        made = half.Findings(self.config, self.fstab, dict(self.files), credentials, self.enabled, metadata)
+        blank = self.blank and half.avoidable(self.site, self.host(), self.task)
+        made = half.Findings(
+            self.config, self.fstab, dict(self.files), credentials, self.enabled, metadata, blank=blank
+        )
         return half.remaining(self.site, self.host(), self.operation, made)
 
     def next_step(self) -> Action | None:
@@ -241,12 +257,20 @@ class Machine:
                 self.do(note)
             case Disconnect():
                 self._run(["drbdadm", "disconnect", "test_a"])
+            case SkipSync():
+                self._skip_sync()
             case Lift():
                 self.forbidden = frozenset()
             case Consult(resource=resource):
                 self.consulted[resource] = Consultation(0.0, free=True)
             case Promote():
                 self._run(["drbdadm", "primary", "test_a"])
+
+    def _skip_sync(self) -> None:
+        if self.kernel and not self.kernel.connected:
+            self._run(["drbdadm", "connect", "test_a"])
+        if self.peer_new:
+            self._run([*drbd.skip_sync("test_a")])
 
     def _ask(self, request: Replicate | Enlarge | Release) -> None:
         need(not request.only_check, "it has been asked before anything was begun")
@@ -281,6 +305,8 @@ class Machine:
             "lvcreate": self._lvcreate,
             "lvextend": self._lvextend,
             "lvremove": self._lvremove,
+            "blkdiscard": self._blkdiscard,
+            "sync": self._sync,
             "modprobe": self._modprobe,
             "drbdadm": self._drbdadm,
             "drbdsetup": self._drbdsetup,
@@ -317,6 +343,18 @@ class Machine:
         del self.volumes[name]
         if name == self.here.metadata.volume:
             self._metadata_gone()
+
+    def _blkdiscard(self, words: list[str]) -> None:
+        start, length = (int(words[words.index(option) + 1]) for option in ("--offset", "--length"))
+        need(self.flavour is Flavour.BACKUP and words[-1] == self.here.volume.path, "blkdiscard: somebody's data")
+        need(not self._attached() and self.here.volume in self.volumes, "blkdiscard: not now")
+        need("--zeroout" in words and start <= max(self.zeroed, self.zeroed_in_cache), "blkdiscard: a gap")
+        need(start + length <= self.volumes[self.here.volume], "blkdiscard: beyond the end")
+        self.zeroed_in_cache = start + length
+
+    def _sync(self, words: list[str]) -> None:
+        need(words == [self.here.volume.path], "sync: what?")
+        self.zeroed = max(self.zeroed, self.zeroed_in_cache)
 
     def _modprobe(self, words: list[str]) -> None:
         need(words == ["drbd"], "modprobe: another module")
@@ -403,6 +441,15 @@ class Machine:
         need(Forbidden.CONNECT not in self.forbidden, "connect: a hold is in the way")
         self.kernel.connected, self.kernel.ended = True, False
 
+    def _adm_new_current_uuid(self, options: list[str]) -> None:
+        need(options == ["--clear-bitmap"], "new-current-uuid: everything would be sent")
+        need(self.kernel and self.kernel.connected and self.peer_new, "new-current-uuid: need to be connected")
+        if self.metadata != FRESH or self.kernel.primary:
+            raise ToolFailed("Failure: (151) No new current UUID: need to be StandAlone")
+        need(self.blank and self.peer_blank, "new-current-uuid: the copies differ, and nobody would ever know")
+        self.synced = self.in_step = True
+        self.metadata = USED
+
     def _adm_disconnect(self, _: list[str]) -> None:
         need(self.kernel, "disconnect: no resource")
         self.kernel.connected, self.kernel.ended = False, True
@@ -482,6 +529,7 @@ class Machine:
     def power_cut(self) -> None:
         """Kernel state is gone; what fstab names by the volume itself is mounted again."""
         self.kernel, self.module, self.active, self.consulted = None, False, self.enabled, {}
+        self.zeroed_in_cache = 0
         self.mounts = []
         if self.neighbours:
             # They come up by themselves, and as their files say.
@@ -541,6 +589,7 @@ class Machine:
             "fs_bytes": self.fs_bytes,
             "neighbours": self.neighbours,
             "forbidden": self.forbidden,
+            "in_step": self.in_step,
         }
 
 

@@ -3,6 +3,7 @@ from typing import get_args
 from drbd_offsite.plan.actions import (
     Action,
     AskPeer,
+    CarryOver,
     Consult,
     Disconnect,
     Lift,
@@ -11,6 +12,7 @@ from drbd_offsite.plan.actions import (
     Promote,
     RemoveFile,
     Run,
+    SkipSync,
     WriteFile,
     describe,
 )
@@ -27,7 +29,9 @@ EXAMPLES = {
     "ask backup whether it serves test_a  # why": Consult("test_a", "backup", "why"),
     "drbdadm primary test_a  # why": Promote("test_a", "why"),
     "drbdadm disconnect test_a  # why": Disconnect("test_a", "why"),
+    "drbdadm new-current-uuid --clear-bitmap test_a  # why": SkipSync("test_a", "why"),
     "lift the hold of returning on test_a  # why": Lift("test_a", "returning", "why"),
+    "carry what is held and remembered of test_a over to b  # why": CarryOver("test_a", "b", ("lost",), "why"),
     "note a = True  # why": Note(make.operation("add", {}), "a", True, "why"),
     "resize2fs x  # why": Once(Run(("resize2fs", "x"), "why"), Note(make.operation("grow", {}), "a", True, "note")),
 }

@@ -440,6 +440,18 @@ def test_what_is_being_taken_away_is_not_brought_up_again(flavour: Flavour, verb
     assert commands(look(flavour, make.host(operations=others, consulted=HEARD)))
 
 
+@pytest.mark.parametrize("flavour", [SERVER, BACKUP])
+def test_what_gets_another_name_comes_up_under_it_once_its_files_are_there(flavour: Flavour) -> None:
+    for settled in (False, True):
+        under_way = {"rename-old": make.operation("rename", {"new": "test_a", "settled": settled}, "old")}
+        assert bool(look(flavour, make.host(operations=under_way, consulted=HEARD)).actions) is settled
+
+
+def test_what_is_to_have_another_name_is_served_under_its_own_as_long_as_the_configuration_has_that() -> None:
+    under_way = {"rename-test_a": make.operation("rename", {"new": "test_b", "settled": False})}
+    assert commands(look(SERVER, make.host(operations=under_way, consulted=HEARD)))
+
+
 @pytest.mark.parametrize("seen", [[], [READY]], ids=["down", "still up"])
 def test_what_is_being_enlarged_is_served_all_the_time(seen: list) -> None:
     under_way = {"grow-test_a": make.operation("grow", {})}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from drbd_offsite import config
+from drbd_offsite.errors import ToolFailed
 from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, MetadataPlace, VolumeName
 from drbd_offsite.observed import Forbidden
 from drbd_offsite.plan.actions import Action, AskPeer, Note, Run, WriteFile, describe
@@ -70,6 +71,13 @@ def listed() -> Machine:
     return machine(Flavour.SERVER, task(Flavour.SERVER, fstab_sources=FSTAB_NAMES), fstab=FSTAB)
 
 
+def empty(**changes: object) -> Machine:
+    """Nothing is on the volume, and the backup has made its own so."""
+    made = task(Flavour.SERVER, blank=True)
+    seeming = {"blank": True, "peer_new": True, "peer_blank": True}
+    return machine(Flavour.SERVER, made, **{**seeming, **changes})
+
+
 def second(flavour: Flavour) -> Machine:
     """The first resource has slot 0, so the metadata volume is there and too small."""
     made = task(flavour)
@@ -96,6 +104,10 @@ SCENES: dict[str, Callable[[], Machine]] = {
     "server, old metadata": lambda: reused(Flavour.SERVER),
     "server, above 4 TiB": lambda: machine(Flavour.SERVER, task(Flavour.SERVER, LARGE)),
     "server, fresh metadata found": lambda: server(metadata=FRESH, volumes={DATA: make.GIB, POOL: 128 * make.MIB}),
+    "server, empty": empty,
+    "server, empty, no tunnel": lambda: empty(tunnel=False),
+    "server, empty, backup away": lambda: empty(peer_new=False),
+    "server, not empty after all": lambda: empty(blank=False),
     "backup": lambda: machine(Flavour.BACKUP, task(Flavour.BACKUP)),
     "backup, no tunnel": lambda: machine(Flavour.BACKUP, task(Flavour.BACKUP), tunnel=False),
     "backup, second slot": lambda: second(Flavour.BACKUP),
@@ -295,6 +307,81 @@ def test_a_hold_keeps_even_a_finished_half_from_connecting() -> None:
     assert held.kernel is not None
     assert held.kernel.attached
     assert not held.kernel.connected
+
+
+# -- the first sync of an empty volume ---------------------------------------------------------------
+
+SKIP = "drbdadm new-current-uuid --clear-bitmap test_a"
+
+
+def served(log: list[str]) -> list[str]:
+    """What was done with DRBD once it had the volume."""
+    after = log[log.index("drbdadm attach test_a") + 1 :]
+    return [line.removeprefix("drbdadm ") for line in after if line.startswith("drbdadm ")]
+
+
+def test_two_empty_copies_are_equal_before_the_server_is_served() -> None:
+    end = empty()
+    end.run_to_the_end()
+    assert served(end.log)[:3] == ["connect test_a", SKIP.removeprefix("drbdadm "), "primary test_a"]
+    assert end.in_step
+
+
+@pytest.mark.parametrize(
+    "scene", ["server", "server, mounted", "server, empty, no tunnel", "server, not empty after all"]
+)
+def test_a_volume_that_is_not_proven_empty_is_served_at_once_and_then_connected(scene: str) -> None:
+    end = SCENES[scene]()
+    end.run_to_the_end()
+    assert served(end.log)[:2] == ["primary --force test_a", "connect test_a"][: 1 + end.tunnel]
+    assert not end.in_step, "its first sync is to come"
+
+
+def test_a_backup_that_is_not_connected_in_time_keeps_nothing_from_being_served() -> None:
+    end = SCENES["server, empty, backup away"]()
+    end.run_to_the_end()
+    assert served(end.log)[:2] == ["connect test_a", "primary --force test_a"]
+
+
+def test_a_hold_is_no_reason_to_wait() -> None:
+    end = empty(forbidden=frozenset({Forbidden.CONNECT}))
+    end.run_to_the_end()
+    assert served(end.log)[0] == "primary --force test_a"
+
+
+def test_written_to_after_any_interruption_it_has_its_first_sync() -> None:
+    """Somebody makes a filesystem on the volume itself before the command is run again."""
+    for step, again in killed("server, empty"):
+        if again.synced:
+            continue  # DRBD has it, and knows of every write from here on
+        again.power_cut()
+        again.blank = False
+        again.run_to_the_end()
+        assert SKIP not in again.log, step
+        assert not again.in_step, step
+
+
+def test_promoted_by_hand_after_any_interruption_it_has_its_first_sync() -> None:
+    promoted = 0
+    for step, again in killed("server, empty"):
+        if again.synced or not (again.kernel and again.kernel.attached):
+            continue
+        again.do(Run(("drbdadm", "primary", "--force", "test_a"), "somebody thought so"))
+        again.blank = False
+        again.run_to_the_end()
+        assert SKIP not in again.log, step
+        promoted += 1
+    assert promoted
+
+
+def test_what_has_the_mark_of_a_write_is_not_taken_as_equal() -> None:
+    """The kernel's own guard: its metadata are not new any more."""
+    at = empty()
+    while not (at.kernel and at.kernel.attached):
+        at.do(at.next_step())
+    at.metadata = USED
+    with pytest.raises(ToolFailed, match="151"):
+        at.do(at.next_step())
 
 
 def test_every_step_can_be_shown_to_a_person_without_a_secret() -> None:

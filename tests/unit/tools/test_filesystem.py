@@ -179,6 +179,28 @@ def test_whether_fstab_says_what_belongs_somewhere(target: str, listed: bool) ->
     assert filesystem.fstab_mounts(FSTAB, target) is listed
 
 
+OF_A = "drbd-offsite@a.service"
+
+
+@pytest.mark.parametrize(
+    ("old", "line", "changed"),
+    [
+        ("/dev/drbd0", "/dev/drbd0\t/srv  ext4 defaults 0 2", "NEW\t/srv  ext4 defaults 0 2"),
+        ("/dev/drbd0", "/dev/drbd01 /srv ext4 defaults 0 2", None),
+        ("/dev/drbd0", "/x/dev/drbd0 /srv ext4 defaults 0 2", None),
+        ("/dev/drbd0", "# /dev/drbd0 /srv ext4 defaults 0 2", None),
+        (OF_A, f"/x /srv ext4 x-systemd.after={OF_A},ro 0 2", "/x /srv ext4 x-systemd.after=NEW,ro 0 2"),
+        (OF_A, "/x /srv ext4 x-systemd.after=drbd-offsite@aa.service 0 2", None),
+        (f"x-systemd.requires={OF_A}", f"/x /srv ext4 ro,x-systemd.requires={OF_A}", "/x /srv ext4 ro,NEW"),
+        ("a.b", "a-b /srv ext4 ro 0 0", None),
+    ],
+)
+def test_one_word_of_fstab_is_another_one_and_the_rest_stays(old: str, line: str, changed: str | None) -> None:
+    text = f"# first\n{line}\n\n/last /mnt none bind 0 0"
+    after = filesystem.fstab_replaced(text, old, "NEW")
+    assert after == text.replace(line, line if changed is None else changed)
+
+
 def test_only_a_filesystem_that_can_be_enlarged_while_it_is_mounted_is() -> None:
     for fstype in ("ext2", "ext3", "ext4"):
         assert filesystem.enlarge(fstype, "/dev/drbd0", "/srv/a") == ("resize2fs", "/dev/drbd0")
