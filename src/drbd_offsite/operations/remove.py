@@ -8,7 +8,7 @@ from .. import config, files, journal, keys, peer, protocol
 from ..errors import BadRequest, OffsiteError, PeerUnreachable, Refused
 from ..host import metadata_found, observe, survey, unit_is
 from ..model import Flavour, Site
-from ..observed import Host, Operation, Role
+from ..observed import Host, Operation
 from ..plan import guards
 from ..plan import remove as plan
 from ..plan.actions import Action, describe
@@ -212,17 +212,5 @@ def _decide_release(site: Site, requester: str, request: protocol.Release) -> Re
         return None
     if (owner, theirs) != (requester, request.server.replica()):
         raise BadRequest(f"{requester} has no such resource {request.name} here.")
-    guards.enforce(_releasable(host, removal))
+    guards.enforce(guards.copy_unused(host, removal.name, removal.here, "its copy is not given up", "remove"))
     return replace(removal, delete_copy=request.delete_copy, relink=_relink(site, request.name))
-
-
-def _releasable(host: Host, removal: Removal) -> Refused | None:
-    seen = host.drbd.get(removal.name)
-    mounted = host.mounted_at(removal.here.minor)
-    if mounted or (seen is not None and seen.role is Role.PRIMARY):
-        where = f"mounted at {mounted[0]}" if mounted else "Primary"
-        return Refused(
-            f"{removal.name} is in use on {host.hostname} ({where}), so its copy is not given up.",
-            f"If that is no longer wanted, there: drbdadm secondary {removal.name}; then run remove again.",
-        )
-    return None

@@ -203,7 +203,7 @@ def follow(site: Site, requester: str, request: protocol.Rename) -> protocol.Don
             raise BadRequest(f"{requester} has no such resource {name} here.")
         host = observe(site)
         for each in (request.name, request.new):
-            guards.enforce(plan.unused(host, each, resource.here))
+            guards.enforce(guards.copy_unused(host, each, resource.here, "it cannot go down for a moment", RENAMING))
         operation = journal.operations().get(f"{RENAMING}-{request.name}")
         if operation is None and name == request.new:
             return protocol.Done()

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from debian.debian_support import Version
 
 from ..errors import Refused
-from ..model import RESOURCE_NAME, Flavour, Site, VolumeName
-from ..observed import Host, LogicalVolume
+from ..model import RESOURCE_NAME, Flavour, Replica, Site, VolumeName
+from ..observed import Host, LogicalVolume, Role
 from ..tools import lvm
 from ..tools.drbd import Identifiers
 from .task import Task, metadata_bytes
@@ -42,6 +42,19 @@ def drbd_version(version: str) -> Refused | None:
         return Refused(
             f"The kernel's DRBD module is version {version}, which drbd-offsite does not know.",
             f"Versions from {OLDEST_DRBD} up to 9 are known to work as needed.",
+        )
+    return None
+
+
+def copy_unused(host: Host, name: str, here: Replica, consequence: str, verb: str) -> Refused | None:
+    """On the backup, for what the server asks: whether nobody works with the copy."""
+    seen = host.drbd.get(name)
+    mounted = host.mounted_at(here.minor)
+    if mounted or (seen is not None and seen.role is Role.PRIMARY):
+        where = f"mounted at {mounted[0]}" if mounted else "Primary"
+        return Refused(
+            f"{name} is in use on {host.hostname} ({where}), so {consequence}.",
+            f"If that is no longer wanted, there: drbdadm secondary {name}; then run {verb} again.",
         )
     return None
 

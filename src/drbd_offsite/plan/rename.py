@@ -258,16 +258,3 @@ def free(site: Site, host: Host, name: str, new: str) -> Refused | None:
     if new in site.resources or new in host.drbd:
         return Refused(f"{host.hostname} has a resource {new} already.", "Choose another name.")
     return None
-
-
-def unused(host: Host, name: str, here: Replica) -> Refused | None:
-    """On the backup: whether nobody works with its copy."""
-    seen = host.drbd.get(name)
-    mounted = host.mounted_at(here.minor)
-    if mounted or (seen is not None and seen.role is Role.PRIMARY):
-        where = f"mounted at {mounted[0]}" if mounted else "Primary"
-        return Refused(
-            f"{name} is in use on {host.hostname} ({where}), and has to go down for a moment.",
-            f"If that is no longer wanted, there: drbdadm secondary {name}; then run rename again.",
-        )
-    return None
