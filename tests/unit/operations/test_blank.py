@@ -17,8 +17,7 @@ from .. import make
 from ..conftest import Answer, Programs
 from ..plan.test_half import DATA, SKIP
 from .test_half import THERE, add, bare, finished
-from .test_half import _forget as forget
-from .world import Killed, World
+from .world import Killed, World, forget, killed
 
 pytestmark = pytest.mark.usefixtures("texts_read_once")
 
@@ -98,47 +97,25 @@ def test_zeroing_that_outlasts_a_request_is_asked_about_until_it_is_done(server:
 def test_add_killed_at_any_program_ends_right(
     programs: Programs, root: Path, late: bool, power_cut: bool, written: bool
 ) -> None:
-    for number in range(1, 40):
-        world = served(programs, root)
-        world.kill_at = -number if late else number
-        try:
+    for world in killed(lambda: served(programs, root), add, at_least=8, late=late):
+        if power_cut:
+            world.power_cut()
+        if world.machine.synced:
             add()
-        except Killed:
-            world.kill_at = None
-            if power_cut:
-                world.power_cut()
-            if world.machine.synced:
-                add()
-                skipped(world)
-            else:
-                world.machine.blank = not written
-                world.publish()
-                add()
-                (sent if written else skipped)(world)
-            forget(root)
-            continue
-        assert number > 8, "there are more steps than that"
-        return
-    pytest.fail("there is no end")
+            skipped(world)
+        else:
+            world.machine.blank = not written
+            world.publish()
+            add()
+            (sent if written else skipped)(world)
 
 
 def test_add_that_dies_after_any_step_ends_right(
     programs: Programs, root: Path, last_step: Callable[[int], None]
 ) -> None:
-    for number in range(1, 40):
-        world = served(programs, root)
-        last_step(number)
-        try:
-            add()
-        except Killed:
-            last_step(0)
-            add()
-            skipped(world)
-            forget(root)
-            continue
-        assert number > 8
-        return
-    pytest.fail("there is no end")
+    for world in killed(lambda: served(programs, root), add, at_least=8, at=last_step):
+        add()
+        skipped(world)
 
 
 def test_what_the_watcher_has_promoted_in_between_is_taken_as_it_is(programs: Programs, root: Path) -> None:
@@ -335,25 +312,14 @@ def test_replicate_killed_at_any_program_never_says_zeros_that_are_not_there(
     programs: Programs, root: Path, monkeypatch: pytest.MonkeyPatch, late: bool, power_cut: bool
 ) -> None:
     monkeypatch.setattr(blank, "ZERO_BYTES", SIZE // 4)
-    for number in range(1, 40):
-        world = World(bare(BACKUP), programs, root)
-        world.kill_at = -number if late else number
-        try:
-            replicate()
-        except Killed:
-            world.kill_at = None
-            if power_cut:
-                world.power_cut()
-            ended = "test_a" in config.load().resources and not journal.operations()
-            answer = replicate()
-            finished(world)
-            assert world.machine.zeroed == SIZE
-            assert answer.prepared_bytes == (0 if ended else SIZE), "of one that is made nobody knows any more"
-            forget(root)
-            continue
-        assert number > 12
-        return
-    pytest.fail("there is no end")
+    for world in killed(lambda: World(bare(BACKUP), programs, root), replicate, at_least=12, late=late):
+        if power_cut:
+            world.power_cut()
+        ended = "test_a" in config.load().resources and not journal.operations()
+        answer = replicate()
+        finished(world)
+        assert world.machine.zeroed == SIZE
+        assert answer.prepared_bytes == (0 if ended else SIZE), "of one that is made nobody knows any more"
 
 
 def test_a_volume_that_cannot_be_zeroed_is_an_error_and_the_next_request_goes_on(

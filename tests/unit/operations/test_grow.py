@@ -17,9 +17,8 @@ from .. import make
 from ..conftest import Answer, Programs
 from ..plan.machine import BY_RES, EXTENT, Kernel, Machine
 from ..plan.test_half import DATA, POOL
-from .test_half import _forget as forget
 from .test_remove import replicating
-from .world import Killed, World
+from .world import Killed, World, killed
 
 pytestmark = pytest.mark.usefixtures("texts_read_once")
 
@@ -132,44 +131,20 @@ def test_what_it_cannot_enlarge_is_left_to_the_admin(programs: Programs, root: P
 def test_grow_killed_at_any_program_is_finished_by_the_same_command(
     programs: Programs, root: Path, late: bool, power_cut: bool, again: str
 ) -> None:
-    for number in range(1, 20):
-        world = served(mounted(), programs, root)
-        world.kill_at = -number if late else number
-        try:
-            run()
-        except Killed:
-            world.kill_at = None
-            if power_cut:
-                world.boot()
-                assert world.machine.kernel.primary, "an unfinished grow keeps nothing from being served"
-            if not journal.operations():
-                again = "+32M"
-            run(again)
-            finished(world)
-            forget(root)
-            continue
-        assert number > 5, "there are more steps than that"
-        return
-    pytest.fail("there is no end")
+    for world in killed(lambda: served(mounted(), programs, root), run, at_least=5, late=late):
+        if power_cut:
+            world.boot()
+            assert world.machine.kernel.primary, "an unfinished grow keeps nothing from being served"
+        run(again if journal.operations() else "+32M")
+        finished(world)
 
 
 def test_grow_that_dies_after_any_step_is_finished_by_the_same_command(
     programs: Programs, root: Path, last_step: Callable[[int], None]
 ) -> None:
-    for number in range(1, 20):
-        world = served(mounted(), programs, root)
-        last_step(number)
-        try:
-            run()
-        except Killed:
-            last_step(0)
-            run()
-            finished(world)
-            forget(root)
-            continue
-        assert number > 4
-        return
-    pytest.fail("there is no end")
+    for world in killed(lambda: served(mounted(), programs, root), run, at_least=4, at=last_step):
+        run()
+        finished(world)
 
 
 def test_an_unfinished_one_is_finished_before_another_one_is_begun(server: World) -> None:
@@ -241,36 +216,26 @@ def give_up() -> str:
 
 def test_a_grow_is_given_up_as_long_as_the_device_has_its_old_size(programs: Programs, root: Path) -> None:
     given_up = 0
-    for number in range(1, 20):
-        world = served(mounted(), programs, root)
-        world.kill_at = -number
-        try:
+    for world in killed(lambda: served(mounted(), programs, root), run, at_least=5, late=True):
+        log = list(world.machine.log)
+        if world.machine.size == SIZE:
+            with pytest.raises(Refused, match="has the new size already") as raised:
+                give_up()
+            assert raised.value.hint.endswith("only forward is safe: drbd-offsite grow test_a")
             run()
-        except Killed:
-            world.kill_at = None
-            log = list(world.machine.log)
-            if world.machine.size == SIZE:
-                with pytest.raises(Refused, match="has the new size already") as raised:
-                    give_up()
-                assert raised.value.hint.endswith("only forward is safe: drbd-offsite grow test_a")
-                run()
-                finished(world)
-            elif journal.operations():
-                left = give_up()
-                given_up += 1
-                assert ("local/test_a here" in left) is (world.machine.volumes[DATA] == SIZE)
-                assert "local/test_a on backup" in left
-                assert world.machine.log == log, "nothing is done to anything"
-                assert journal.operations() == {}
-                assert journal.events()[-1]["text"] == "grow was given up."
-                run()
-                finished(world)
-                assert world.machine.peer_bytes == SIZE, "a later grow uses the room"
-            forget(root)
-            continue
-        assert given_up >= 2
-        return
-    pytest.fail("there is no end")
+            finished(world)
+        elif journal.operations():
+            left = give_up()
+            given_up += 1
+            assert ("local/test_a here" in left) is (world.machine.volumes[DATA] == SIZE)
+            assert "local/test_a on backup" in left
+            assert world.machine.log == log, "nothing is done to anything"
+            assert journal.operations() == {}
+            assert journal.events()[-1]["text"] == "grow was given up."
+            run()
+            finished(world)
+            assert world.machine.peer_bytes == SIZE, "a later grow uses the room"
+    assert given_up >= 2
 
 
 def test_what_drbd_took_by_itself_at_a_connect_is_not_given_up(server: World) -> None:

@@ -18,7 +18,7 @@ from .. import make
 from ..conftest import Programs
 from ..plan.machine import FRESH, FSTAB_NAMES, Machine
 from ..plan.test_half import DATA, FSTAB, POOL, empty_config
-from .world import Killed, World
+from .world import Killed, World, killed
 
 SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
 THERE = make.replica(3)
@@ -34,11 +34,16 @@ def bare(flavour: Flavour) -> Machine:
     return Machine(flavour, nothing, empty_config(flavour), protocol.Half.of(THERE), volumes, module=True)
 
 
-@pytest.fixture
-def server(programs: Programs, root: Path) -> World:
+def served(programs: Programs, root: Path) -> World:
+    """A server, and a backup that makes its half."""
     world = World(bare(SERVER), programs, root)
     world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
     return world
+
+
+@pytest.fixture
+def server(programs: Programs, root: Path) -> World:
+    return served(programs, root)
 
 
 @pytest.fixture
@@ -117,43 +122,19 @@ def test_a_resumed_add_keeps_its_priority(server: World) -> None:
     assert config.load().resources["test_a"].priority == 7
 
 
-def kills(world: World, run: Callable[[], object]) -> list[int]:
-    """How many changing programs a whole run has."""
-    run()
-    return list(range(1, world.changes + 1))
-
-
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("power_cut", [False, True], ids=["killed", "power-cut"])
 def test_add_killed_at_any_program_is_finished_by_the_same_command(
     programs: Programs, root: Path, late: bool, power_cut: bool
 ) -> None:
-    for number in range(1, 40):
-        world = World(bare(SERVER), programs, root)
-        world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
-        world.kill_at = -number if late else number
-        try:
-            add()
-        except Killed:
-            world.kill_at = None
-            if power_cut:
-                world.power_cut()
-            if journal.operations():
-                with pytest.raises(Refused, match="is under way"):
-                    half.add(config.load(), VolumeName("local", "other"), name="test_a", tell=lambda _: None)
-            add()
-            finished(world)
-            _forget(root)
-            continue
-        assert number > 8, "there are more steps than that"
-        return
-    pytest.fail("there is no end")
-
-
-def _forget(root: Path) -> None:
-    """A new machine in the same place."""
-    for path in [*root.glob("etc/drbd.d/*"), *root.glob("etc/systemd/**/*.conf"), *journal.STATE.rglob("*.json*")]:
-        path.unlink()
+    for world in killed(lambda: served(programs, root), add, at_least=8, late=late):
+        if power_cut:
+            world.power_cut()
+        if journal.operations():
+            with pytest.raises(Refused, match="is under way"):
+                half.add(config.load(), VolumeName("local", "other"), name="test_a", tell=lambda _: None)
+        add()
+        finished(world)
 
 
 def test_a_peer_that_vanishes_leaves_a_half_that_is_seen_and_finished_later(server: World) -> None:
@@ -339,20 +320,9 @@ def test_a_check_begins_nothing(backup: World) -> None:
 
 
 def test_replicate_killed_at_any_program_is_finished_by_the_same_request(programs: Programs, root: Path) -> None:
-    for number in range(1, 40):
-        world = World(bare(BACKUP), programs, root)
-        world.kill_at = number
-        try:
-            replicate()
-        except Killed:
-            world.kill_at = None
-            replicate()
-            finished(world)
-            _forget(root)
-            continue
-        assert number > 6
-        return
-    pytest.fail("there is no end")
+    for world in killed(lambda: World(bare(BACKUP), programs, root), replicate, at_least=6):
+        replicate()
+        finished(world)
 
 
 def test_another_request_for_the_same_name_is_refused(backup: World) -> None:

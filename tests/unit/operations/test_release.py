@@ -18,9 +18,8 @@ from ..conftest import Programs
 from ..plan.machine import Kernel
 from ..plan.test_half import DATA
 from .test_half import REQUEST, bare
-from .test_half import _forget as forget
 from .test_remove import BACKUP, OTHER, RELEASE, finished, replicating, untouched
-from .world import Killed, World
+from .world import Killed, World, killed
 
 pytestmark = pytest.mark.usefixtures("texts_read_once")
 
@@ -78,49 +77,32 @@ def test_release_killed_at_any_program_is_finished_by_the_same_request(
     programs: Programs, root: Path, late: bool, power_cut: bool, delete_copy: bool
 ) -> None:
     request = replace(RELEASE, delete_copy=delete_copy)
-    for number in range(1, 40):
-        world = World(replicating(BACKUP), programs, root)
-        world.kill_at = -number if late else number
-        try:
-            release(request)
-        except Killed:
-            world.kill_at = None
-            if power_cut:
-                world.boot()
-                assert world.machine.kernel is None, "it does not come up again"
-            release(request)
-            finished(world)
-            assert (DATA in world.machine.volumes) is not delete_copy
-            forget(root)
-            continue
-        assert number > 3
-        return
-    pytest.fail("there is no end")
+    for world in killed(
+        lambda: World(replicating(BACKUP), programs, root), lambda: release(request), at_least=3, late=late
+    ):
+        if power_cut:
+            world.boot()
+            assert world.machine.kernel is None, "it does not come up again"
+        release(request)
+        finished(world)
+        assert (DATA in world.machine.volumes) is not delete_copy
 
 
 def test_an_unfinished_replicate_is_undone_from_each_of_its_steps(
     programs: Programs, root: Path, last_step: Callable[[int], None]
 ) -> None:
-    for number in range(1, 40):
-        world = World(bare(BACKUP), programs, root)
-        last_step(number)
-        try:
-            half.replicate(config.load(), "server", REQUEST)
-        except Killed:
-            last_step(0)
-            world.collect()
-            ours = journal.operations()["replicate-test_a"].parameters["metadata_created"]
-            before = world.machine.metadata
-            release(replace(RELEASE, delete_copy=True))
-            assert world.machine.metadata == (None if ours else before)
-            world.machine.metadata = None
-            finished(world)
-            assert DATA not in world.machine.volumes
-            forget(root)
-            continue
-        assert number > 8
-        return
-    pytest.fail("there is no end")
+    def replicate() -> None:
+        half.replicate(config.load(), "server", REQUEST)
+
+    for world in killed(lambda: World(bare(BACKUP), programs, root), replicate, at_least=8, at=last_step):
+        world.collect()
+        ours = journal.operations()["replicate-test_a"].parameters["metadata_created"]
+        before = world.machine.metadata
+        release(replace(RELEASE, delete_copy=True))
+        assert world.machine.metadata == (None if ours else before)
+        world.machine.metadata = None
+        finished(world)
+        assert DATA not in world.machine.volumes
 
 
 def test_of_what_it_never_made_there_is_nothing_to_release(programs: Programs, root: Path) -> None:

@@ -22,8 +22,7 @@ from ..plan.machine import BY_RES, FSTAB_NAMES, USED, Kernel, Machine
 from ..plan.test_half import DATA, FSTAB, POOL
 from ..plan.test_remove import MOVED, configuration, rendered
 from .test_half import THERE, bare
-from .test_half import _forget as forget
-from .world import Killed, World
+from .world import Killed, World, forget, killed
 
 SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
 RELEASE = protocol.Release("test_a", protocol.Half.of(make.replica()), delete_copy=False, only_check=False)
@@ -163,67 +162,42 @@ def same(world: World, power_cut: bool) -> None:
 def test_remove_killed_at_any_program_is_finished_by_the_same_command(
     programs: Programs, root: Path, late: bool, power_cut: bool
 ) -> None:
-    for number in range(1, 40):
-        world = World(mounted(), programs, root)
-        world.kill_at = -number if late else number
-        try:
-            run(remount=True)
-        except Killed:
-            same(world, power_cut)
-            forget(root)
-            continue
-        assert number > 7, "there are more steps than that"
-        return
-    pytest.fail("there is no end")
+    for world in killed(lambda: World(mounted(), programs, root), lambda: run(remount=True), at_least=7, late=late):
+        same(world, power_cut)
 
 
 @pytest.mark.parametrize("power_cut", [False, True], ids=["killed", "power-cut"])
 def test_remove_that_dies_after_any_step_is_finished_by_the_same_command(
     programs: Programs, root: Path, power_cut: bool, last_step: Callable[[int], None]
 ) -> None:
-    for number in range(1, 40):
-        world = World(mounted(), programs, root)
-        last_step(number)
-        try:
-            run(remount=True)
-        except Killed:
-            last_step(0)
-            same(world, power_cut)
-            forget(root)
-            continue
-        assert number > 12, "there are more steps than that"
-        return
-    pytest.fail("there is no end")
+    for world in killed(lambda: World(mounted(), programs, root), lambda: run(remount=True), at_least=12, at=last_step):
+        same(world, power_cut)
 
 
 def unfinished_adds(programs: Programs, root: Path, step: Callable[[int], None]) -> Iterator[World]:
     """An ``add --remount`` that has died after each of its steps."""
-    for number in range(1, 60):
+
+    def start() -> World:
         made = bare(SERVER)
         made.fstab, made.mounts, made.metadata = FSTAB, [(DATA.path, "/srv/a")], None
         world = World(made, programs, root)
         world.peer = lambda request: (
             protocol.Replicated(protocol.Half.of(THERE), make.GIB) if request.VERB == "replicate" else protocol.Done()
         )
-        step(number)
-        try:
-            half.add(config.load(), DATA, remount=True, tell=lambda _: None)
-        except Killed:
-            step(0)
-            world.collect()
-            yield world
-            forget(root)
-            continue
-        return
-    pytest.fail("there is no end")
+        return world
+
+    def add() -> None:
+        half.add(config.load(), DATA, remount=True, tell=lambda _: None)
+
+    return killed(start, add, at_least=11, at=step)
 
 
 @pytest.mark.parametrize("power_cut", [False, True], ids=["killed", "power-cut"])
 def test_an_unfinished_add_is_undone_by_remove(
     programs: Programs, root: Path, power_cut: bool, last_step: Callable[[int], None]
 ) -> None:
-    count = 0
     for world in unfinished_adds(programs, root, last_step):
+        world.collect()
         if power_cut:
             world.power_cut()
         ours = journal.operations()["add-test_a"].parameters["metadata_created"]
@@ -238,8 +212,6 @@ def test_an_unfinished_add_is_undone_by_remove(
             "add was given up.",
             "remove is complete.",
         ]
-        count += 1
-    assert count > 10
 
 
 @pytest.mark.parametrize("verb", ["grow", "set", "replace-backup"])
@@ -374,24 +346,17 @@ def test_the_watcher_finishes_what_was_killed_after_the_configuration_and_nothin
 ) -> None:
     """Before, it is a person's decision whether it goes on."""
     seen = set()
-    for number in range(1, 20):
-        world = World(mounted(), programs, root)
-        last_step(number)
-        try:
-            run(remount=True)
-        except Killed:
-            last_step(0)
-            world.collect()
-            world.machine.log.clear()
-            configured = "test_a" in config.load().resources
-            follow_up()
-            assert bool(journal.operations()) is configured
-            if configured:
-                assert world.machine.log == []
-            else:
-                finished(world)
-            seen.add(configured)
-            forget(root)
+    for world in killed(lambda: World(mounted(), programs, root), lambda: run(remount=True), at_least=12, at=last_step):
+        world.collect()
+        world.machine.log.clear()
+        configured = "test_a" in config.load().resources
+        follow_up()
+        assert bool(journal.operations()) is configured
+        if configured:
+            assert world.machine.log == []
+        else:
+            finished(world)
+        seen.add(configured)
     assert seen == {True, False}
 
 

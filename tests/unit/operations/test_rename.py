@@ -23,8 +23,7 @@ from ..conftest import Answer, Programs
 from ..plan.machine import Kernel
 from ..plan.test_half import DATA
 from ..plan.test_rename import BIND, LINE, LINE_AFTER, NEW, OLD, UNITS, TwoNames, replicating
-from .test_half import _forget as forget
-from .world import Killed, World
+from .world import Killed, World, forget, killed
 
 pytestmark = pytest.mark.usefixtures("texts_read_once")
 
@@ -67,14 +66,18 @@ def mounted(**changes: object) -> TwoNames:
     return begun_as(SERVER, mounts=("/srv/a",), fstab=LINE + BIND, **changes)
 
 
+def of(flavour: Flavour, programs: Programs, root: Path) -> World:
+    return TwoNamesWorld(mounted() if flavour is SERVER else begun_as(BACKUP), programs, root)
+
+
 @pytest.fixture
 def server(programs: Programs, root: Path) -> World:
-    return TwoNamesWorld(mounted(), programs, root)
+    return of(SERVER, programs, root)
 
 
 @pytest.fixture
 def backup(programs: Programs, root: Path) -> World:
-    return TwoNamesWorld(begun_as(BACKUP), programs, root)
+    return of(BACKUP, programs, root)
 
 
 def run(told: Callable[[str], None] = lambda _: None, new: str = NEW, name: str = OLD, **options: object) -> None:
@@ -196,18 +199,10 @@ def same(world: World, power_cut: bool) -> None:
 def test_killed_at_any_program_it_is_finished_by_the_same_command(
     programs: Programs, root: Path, late: bool, power_cut: bool, flavour: Flavour
 ) -> None:
-    for number in range(1, 40):
-        world = TwoNamesWorld(mounted() if flavour is SERVER else begun_as(BACKUP), programs, root)
-        world.kill_at = -number if late else number
-        try:
-            run() if flavour is SERVER else follow()
-        except Killed:
-            same(world, power_cut)
-            forget(root)
-            continue
-        assert number > 7, "there are more programs than that"
-        return
-    pytest.fail("there is no end")
+    for world in killed(
+        lambda: of(flavour, programs, root), run if flavour is SERVER else follow, at_least=7, late=late
+    ):
+        same(world, power_cut)
 
 
 @pytest.mark.parametrize("flavour", [SERVER, BACKUP])
@@ -215,19 +210,10 @@ def test_killed_at_any_program_it_is_finished_by_the_same_command(
 def test_dead_after_any_step_it_is_finished_by_the_same_command(
     programs: Programs, root: Path, power_cut: bool, flavour: Flavour, last_step: Callable[[int], None]
 ) -> None:
-    for number in range(1, 40):
-        world = TwoNamesWorld(mounted() if flavour is SERVER else begun_as(BACKUP), programs, root)
-        last_step(number)
-        try:
-            run() if flavour is SERVER else follow()
-        except Killed:
-            last_step(0)
-            same(world, power_cut)
-            forget(root)
-            continue
-        assert number > 14, "there are more steps than that"
-        return
-    pytest.fail("there is no end")
+    for world in killed(
+        lambda: of(flavour, programs, root), run if flavour is SERVER else follow, at_least=14, at=last_step
+    ):
+        same(world, power_cut)
 
 
 def test_a_power_cut_while_the_boot_puts_the_files_right_is_one_more(

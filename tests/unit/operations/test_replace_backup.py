@@ -11,7 +11,7 @@ from drbd_offsite.operations.replace_backup import replace_backup
 from .. import make
 from ..conftest import Programs
 from .test_half import SERVER, THERE, add, bare
-from .world import Killed, World
+from .world import World, killed
 
 NEW = make.replica(9)
 """Where the new machine has its half; another minor, slot and port than the lost one's."""
@@ -67,19 +67,9 @@ def test_the_new_machine_s_half_is_taken_and_connected_while_the_server_serves(p
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 def test_killed_at_any_program_it_is_finished_by_the_same_command(programs: Programs, root: Path, late: bool) -> None:
-    for number in range(1, 20):
-        world = lost(programs, root)
-        world.kill_at = -number if late else number
-        try:
-            replace()
-        except Killed:
-            world.kill_at = None
-            replace()
-            replaced(world)
-        else:
-            assert number > 3
-            return
-    pytest.fail("there is no end")
+    for world in killed(lambda: lost(programs, root), replace, at_least=3, late=late):
+        replace()
+        replaced(world)
 
 
 def test_nothing_is_begun_while_nobody_answers(programs: Programs, root: Path) -> None:

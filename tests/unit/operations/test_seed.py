@@ -21,8 +21,7 @@ from .. import make
 from ..conftest import Answer, Programs
 from ..plan.test_half import DATA, empty_config
 from .test_half import THERE, add, bare, finished
-from .test_half import _forget as forget
-from .world import Killed, World
+from .world import Killed, World, killed
 
 pytestmark = pytest.mark.usefixtures("texts_read_once")
 
@@ -335,11 +334,11 @@ def test_killed_at_any_note_or_program_the_next_request_goes_on(
 ) -> None:
     monkeypatch.setattr(seed, "NOTE_BYTES", CHUNK)
     really = journal.begin
-    for number in range(1, 12):
-        world = with_content(World(bare(BACKUP), programs, root))
+
+    def last_note(last: int) -> None:
         noted = 0
 
-        def begin(*arguments: object, last: int = number) -> object:
+        def begin(*arguments: object) -> object:
             nonlocal noted
             noted += 1
             if noted == last:
@@ -347,17 +346,13 @@ def test_killed_at_any_note_or_program_the_next_request_goes_on(
             return really(*arguments)
 
         monkeypatch.setattr(journal, "begin", begin)
-        try:
-            replicate(request(carried))
-        except Killed:
-            monkeypatch.setattr(journal, "begin", really)
-            replicate(request(carried))
-            seeded(world)
-            forget(root)
-            continue
-        assert number > 5
-        return
-    pytest.fail("there is no end")
+
+    def start() -> World:
+        return with_content(World(bare(BACKUP), programs, root))
+
+    for world in killed(start, lambda: replicate(request(carried)), at_least=5, at=last_note):
+        replicate(request(carried))
+        seeded(world)
 
 
 def test_a_volume_that_was_zeroed_and_then_seeded_is_never_called_empty(

@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from drbd_offsite import config, host, journal, keys, protocol
 from drbd_offsite.errors import OffsiteError
@@ -15,7 +18,7 @@ from drbd_offsite.tools import drbd, filesystem, lvm
 
 from .. import make
 from ..conftest import Answer, Programs
-from ..plan.machine import DEVICE_NAMES, Machine
+from ..plan.machine import DEVICE_NAMES, Machine, need
 
 LOOKS = ("lvm", "drbdmeta", "blkid")
 
@@ -171,6 +174,43 @@ class World:
             for g in seen.groups.values()
         ]  # fmt: skip
         return json.dumps({"report": [{"vg": groups, "lv": volumes}]})
+
+
+def killed(
+    start: Callable[[], World],
+    run: Callable[[], object],
+    *,
+    at_least: int,
+    late: bool = False,
+    at: Callable[[int], None] | None = None,
+) -> Iterator[World]:
+    """A new world in which ``run`` was killed at its first changing program, one at its second, and so on to its last.
+
+    ``late`` is after the program instead of before it. Where it is to die at something else than a program, ``at(n)``
+    has it die at the n-th of these, and ``at(0)`` at none. With fewer deaths than ``at_least`` too little was tried.
+    """
+    for number in range(1, 60):
+        world = start()
+        if at:
+            at(number)
+        else:
+            world.kill_at = -number if late else number
+        with suppress(Killed):
+            run()
+            need(number > at_least, "there are more steps than that")
+            return
+        if at:
+            at(0)
+        world.kill_at = None
+        yield world
+        forget(world.root)
+    pytest.fail("there is no end")
+
+
+def forget(root: Path) -> None:
+    """A new machine in the same place."""
+    for path in [*root.glob("etc/drbd.d/*"), *root.glob("etc/systemd/**/*.conf"), *journal.STATE.rglob("*.json*")]:
+        path.unlink()
 
 
 def _events(seen: DrbdResource) -> str:

@@ -8,7 +8,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from drbd_offsite import config
 from drbd_offsite.errors import ToolFailed
@@ -45,6 +45,7 @@ from drbd_offsite.plan.actions import (
     Run,
     SkipSync,
     WriteFile,
+    describe,
 )
 from drbd_offsite.plan.circle import ENDING, MAKING, decide
 from drbd_offsite.plan.task import Task
@@ -567,7 +568,21 @@ class Machine:
             done.append(action)
         return done
 
-    def copy(self) -> "Machine":
+    def at_the_end(self) -> Self:
+        """A copy of it, on which nothing is left to do."""
+        end = self.copy()
+        end.run_to_the_end()
+        return end
+
+    def killed(self) -> Iterator[tuple[str, Self]]:
+        """A copy of it after each number of steps, and the last of these."""
+        at = self.copy()
+        yield "nothing was done", at.copy()
+        while (action := at.next_step()) is not None:
+            at.do(action)
+            yield describe(action), at.copy()
+
+    def copy(self) -> Self:
         return copy.deepcopy(self)
 
     def outcome(self) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Enlarging a resource, killed after any step and begun again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import pytest
@@ -98,42 +98,28 @@ def test_nothing_is_unmounted_demoted_or_disconnected(scene: str) -> None:
 
 @scenes
 def test_the_device_is_never_larger_than_what_is_below_it(scene: str) -> None:
-    at = SCENES[scene]()
-    while (action := at.next_step()) is not None:
-        at.do(action)
-        assert at.fs_bytes <= at.size <= min(at.volumes[DATA], at.peer_bytes), describe(action)
+    for step, at in SCENES[scene]().killed():
+        assert at.fs_bytes <= at.size <= min(at.volumes[DATA], at.peer_bytes), step
         if OWN in at.volumes:
-            assert at.volumes[OWN] >= at.size // 32768 + 36 * 1024, describe(action)
-
-
-def killed(scene: str) -> Iterator[tuple[str, Machine]]:
-    at = SCENES[scene]()
-    yield "nothing was done", at.copy()
-    while (action := at.next_step()) is not None:
-        at.do(action)
-        yield describe(action), at.copy()
+            assert at.volumes[OWN] >= at.size // 32768 + 36 * 1024, step
 
 
 @scenes
 def test_killed_after_any_step_it_ends_the_same(scene: str) -> None:
-    whole = SCENES[scene]()
-    whole.run_to_the_end()
-    for step, again in killed(scene):
-        again.run_to_the_end()
-        assert again.outcome() == whole.outcome(), step
+    whole = SCENES[scene]().at_the_end()
+    for step, again in SCENES[scene]().killed():
+        assert again.at_the_end().outcome() == whole.outcome(), step
 
 
 @scenes
 def test_a_power_cut_after_any_step_changes_nothing_in_the_end(scene: str) -> None:
-    whole = SCENES[scene]()
-    whole.run_to_the_end()
-    for step, again in killed(scene):
+    whole = SCENES[scene]().at_the_end()
+    for step, again in SCENES[scene]().killed():
         again.power_cut()
         again.come_up()
         assert again.kernel is not None, "an unfinished grow keeps nothing from being served"
         assert again.kernel.primary, step
-        again.run_to_the_end()
-        assert again.outcome() == whole.outcome(), step
+        assert again.at_the_end().outcome() == whole.outcome(), step
 
 
 def test_a_size_whose_note_was_lost_is_given_to_the_filesystem_again() -> None:

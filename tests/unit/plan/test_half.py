@@ -1,7 +1,7 @@
 """Making one half of a resource, killed after any step and begun again."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -131,8 +131,7 @@ UPDATED = config.updated
 
 @scenes
 def test_it_ends_with_everything_in_its_place(scene: str) -> None:
-    end = SCENES[scene]()
-    end.run_to_the_end()
+    end = SCENES[scene]().at_the_end()
     here = end.task.here
     assert end.kernel is not None
     assert end.kernel.attached
@@ -148,56 +147,39 @@ def test_it_ends_with_everything_in_its_place(scene: str) -> None:
 
 @scenes
 def test_a_finished_one_has_nothing_left_to_do(scene: str) -> None:
-    end = SCENES[scene]()
-    end.run_to_the_end()
+    end = SCENES[scene]().at_the_end()
     assert end.next_step() is None
-
-
-def killed(scene: str) -> Iterator[tuple[str, Machine]]:
-    """The machine after each number of steps."""
-    at = SCENES[scene]()
-    yield "nothing was done", at.copy()
-    while (action := at.next_step()) is not None:
-        at.do(action)
-        yield describe(action), at.copy()
 
 
 @scenes
 def test_killed_after_any_step_it_ends_the_same(scene: str) -> None:
-    whole = SCENES[scene]()
-    whole.run_to_the_end()
-    for step, again in killed(scene):
-        again.run_to_the_end()
-        assert again.outcome() == whole.outcome(), step
+    whole = SCENES[scene]().at_the_end()
+    for step, again in SCENES[scene]().killed():
+        assert again.at_the_end().outcome() == whole.outcome(), step
 
 
 @scenes
 def test_a_power_cut_after_any_step_changes_nothing_in_the_end(scene: str) -> None:
-    whole = SCENES[scene]()
-    whole.run_to_the_end()
-    for step, again in killed(scene):
+    whole = SCENES[scene]().at_the_end()
+    for step, again in SCENES[scene]().killed():
         if again.next_step() is None:
             continue  # from here on it is the unit's work
         again.power_cut()
-        again.run_to_the_end()
-        ours = again.outcome()
         # What was mounted by hand and is not in fstab is mounted again as well: it is in the task.
-        assert ours == whole.outcome(), step
+        assert again.at_the_end().outcome() == whole.outcome(), step
 
 
 @scenes
 def test_killed_twice_it_still_ends_the_same(scene: str) -> None:
-    whole = SCENES[scene]()
-    whole.run_to_the_end()
-    for _, first in killed(scene):
+    whole = SCENES[scene]().at_the_end()
+    for _, first in SCENES[scene]().killed():
         for _ in range(3):
             if (action := first.next_step()) is not None:
                 first.do(action)
         first.power_cut()
         if (action := first.next_step()) is not None:
             first.do(action)
-        first.run_to_the_end()
-        assert first.outcome() | {"kernel": None} == whole.outcome() | {"kernel": None}
+        assert first.at_the_end().outcome() | {"kernel": None} == whole.outcome() | {"kernel": None}
 
 
 @scenes
@@ -256,8 +238,7 @@ def test_old_metadata_are_wiped_only_when_that_was_allowed() -> None:
 
 
 def test_a_mounted_filesystem_is_mounted_again_on_the_replicated_device() -> None:
-    end = mounted()
-    end.run_to_the_end()
+    end = mounted().at_the_end()
     assert sorted(end.mounts) == [("/dev/drbd0", "/mnt"), ("/dev/drbd0", "/srv/a")]
     first, kept, moved = end.fstab.splitlines()
     assert (first, kept) == (FSTAB.splitlines()[0], filesystem.WAS + LINE)
@@ -272,8 +253,7 @@ def test_a_nested_mount_is_left_inside_out() -> None:
 
 
 def test_what_fstab_would_mount_at_the_next_boot_is_moved_even_if_it_is_not_mounted_now() -> None:
-    end = listed()
-    end.run_to_the_end()
+    end = listed().at_the_end()
     assert filesystem.fstab_targets(end.fstab, frozenset({BY_RES})) == ("/srv/a",)
     assert filesystem.fstab_targets(end.fstab, FSTAB_NAMES) == ()
     assert end.mounts == []
@@ -282,22 +262,20 @@ def test_what_fstab_would_mount_at_the_next_boot_is_moved_even_if_it_is_not_moun
 @pytest.mark.parametrize("scene", ["server, mounted", "server, only in fstab"])
 def test_once_it_can_be_copied_no_boot_mounts_the_volume_past_drbd(scene: str) -> None:
     """Such writes would be in no bitmap: two copies that differ and say that they do not."""
-    for step, at in killed(scene):
+    for step, at in SCENES[scene]().killed():
         if at.synced:
             assert filesystem.fstab_targets(at.fstab, FSTAB_NAMES) == (), step
 
 
 def test_without_remount_fstab_is_left_alone() -> None:
-    end = server(fstab=FSTAB)
-    end.run_to_the_end()
+    end = server(fstab=FSTAB).at_the_end()
     assert end.fstab == FSTAB
 
 
 def test_the_backup_mounts_and_promotes_nothing() -> None:
     for scene, start in SCENES.items():
         if scene.startswith("backup"):
-            end = start()
-            end.run_to_the_end()
+            end = start().at_the_end()
             assert not [line for line in end.log if line.startswith(("mount", "umount", "drbdadm primary"))]
 
 
@@ -321,8 +299,7 @@ def served(log: list[str]) -> list[str]:
 
 
 def test_two_empty_copies_are_equal_before_the_server_is_served() -> None:
-    end = empty()
-    end.run_to_the_end()
+    end = empty().at_the_end()
     assert served(end.log)[:3] == ["connect test_a", SKIP.removeprefix("drbdadm "), "primary test_a"]
     assert end.in_step
 
@@ -331,27 +308,24 @@ def test_two_empty_copies_are_equal_before_the_server_is_served() -> None:
     "scene", ["server", "server, mounted", "server, empty, no tunnel", "server, not empty after all"]
 )
 def test_a_volume_that_is_not_proven_empty_is_served_at_once_and_then_connected(scene: str) -> None:
-    end = SCENES[scene]()
-    end.run_to_the_end()
+    end = SCENES[scene]().at_the_end()
     assert served(end.log)[:2] == ["primary --force test_a", "connect test_a"][: 1 + end.tunnel]
     assert not end.in_step, "its first sync is to come"
 
 
 def test_a_backup_that_is_not_connected_in_time_keeps_nothing_from_being_served() -> None:
-    end = SCENES["server, empty, backup away"]()
-    end.run_to_the_end()
+    end = SCENES["server, empty, backup away"]().at_the_end()
     assert served(end.log)[:2] == ["connect test_a", "primary --force test_a"]
 
 
 def test_a_hold_is_no_reason_to_wait() -> None:
-    end = empty(forbidden=frozenset({Forbidden.CONNECT}))
-    end.run_to_the_end()
+    end = empty(forbidden=frozenset({Forbidden.CONNECT})).at_the_end()
     assert served(end.log)[0] == "primary --force test_a"
 
 
 def test_written_to_after_any_interruption_it_has_its_first_sync() -> None:
     """Somebody makes a filesystem on the volume itself before the command is run again."""
-    for step, again in killed("server, empty"):
+    for step, again in SCENES["server, empty"]().killed():
         if again.synced:
             continue  # DRBD has it, and knows of every write from here on
         again.power_cut()
@@ -363,7 +337,7 @@ def test_written_to_after_any_interruption_it_has_its_first_sync() -> None:
 
 def test_promoted_by_hand_after_any_interruption_it_has_its_first_sync() -> None:
     promoted = 0
-    for step, again in killed("server, empty"):
+    for step, again in SCENES["server, empty"]().killed():
         if again.synced or not (again.kernel and again.kernel.attached):
             continue
         again.do(Run(("drbdadm", "primary", "--force", "test_a"), "somebody thought so"))

@@ -1,6 +1,6 @@
 """Back to the plain volume, killed after any step and begun again; also from an ``add`` that was left unfinished."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -144,28 +144,17 @@ def plain(end: Machine) -> None:
 
 @scenes
 def test_it_ends_with_a_plain_volume(scene: str) -> None:
-    end = SCENES[scene]()
-    end.run_to_the_end()
+    end = SCENES[scene]().at_the_end()
     plain(end)
     assert (DATA in end.volumes) is ("not wanted" not in scene)
     assert end.next_step() is None
 
 
-def killed(scene: str) -> Iterator[tuple[str, Machine]]:
-    at = SCENES[scene]()
-    yield "nothing was done", at.copy()
-    while (action := at.next_step()) is not None:
-        at.do(action)
-        yield describe(action), at.copy()
-
-
 @scenes
 def test_killed_after_any_step_it_ends_the_same(scene: str) -> None:
-    whole = SCENES[scene]()
-    whole.run_to_the_end()
-    for step, again in killed(scene):
-        again.run_to_the_end()
-        assert again.outcome() == whole.outcome(), step
+    whole = SCENES[scene]().at_the_end()
+    for step, again in SCENES[scene]().killed():
+        assert again.at_the_end().outcome() == whole.outcome(), step
 
 
 def same_but_for_a_boot(ours: Machine, whole: Machine, step: str) -> None:
@@ -178,19 +167,17 @@ def same_but_for_a_boot(ours: Machine, whole: Machine, step: str) -> None:
 
 @scenes
 def test_a_boot_in_between_brings_it_up_no_more_and_changes_nothing_in_the_end(scene: str) -> None:
-    whole = SCENES[scene]()
-    whole.run_to_the_end()
-    for step, again in killed(scene):
+    whole = SCENES[scene]().at_the_end()
+    for step, again in SCENES[scene]().killed():
         again.power_cut()
         again.come_up()
         assert again.kernel is None, step
-        again.run_to_the_end()
-        same_but_for_a_boot(again, whole, step)
+        same_but_for_a_boot(again.at_the_end(), whole, step)
 
 
 @scenes
 def test_a_watcher_that_looks_in_between_leaves_it_alone(scene: str) -> None:
-    for step, at in killed(scene):
+    for step, at in SCENES[scene]().killed():
         if "test_a" in at.site.resources:
             decision = decide(at.site, at.host(), at.site.resources["test_a"])
             assert decision.actions == (), step
@@ -248,29 +235,25 @@ def test_a_backup_that_is_no_longer_configured_is_not_waited_for() -> None:
 
 
 def test_a_mounted_filesystem_is_mounted_from_the_volume_in_the_same_places() -> None:
-    end = mounted()
-    end.run_to_the_end()
+    end = mounted().at_the_end()
     assert end.mounts == [(DATA.path, "/srv/a"), (DATA.path, "/srv/a/again")]
 
 
 def test_fstab_is_again_what_it_was_before_add() -> None:
     for scene in ("server, mounted", "server, only in fstab"):
-        end = SCENES[scene]()
-        end.run_to_the_end()
+        end = SCENES[scene]().at_the_end()
         assert end.fstab == FSTAB
 
 
 def test_a_line_that_somebody_wrote_for_the_device_mounts_the_volume() -> None:
-    end = SCENES["server, in fstab by hand"]()
-    end.run_to_the_end()
+    end = SCENES["server, in fstab by hand"]().at_the_end()
     assert end.fstab == "/dev/local/test_a /srv/a ext4 noatime,nofail 0 2\n"
     assert end.mounts == [], "it was not mounted, so nothing is"
 
 
 @pytest.mark.parametrize("name", ["/dev/drbd0", BY_RES, "/dev/drbd/by-disk/local/test_a"])
 def test_fstab_may_name_the_device_in_any_way(name: str) -> None:
-    end = server(mounts=("/srv/a",), fstab=f"{name} /srv/a ext4 defaults 0 2\n")
-    end.run_to_the_end()
+    end = server(mounts=("/srv/a",), fstab=f"{name} /srv/a ext4 defaults 0 2\n").at_the_end()
     assert end.fstab == "/dev/local/test_a /srv/a ext4 defaults 0 2\n"
     assert end.mounts == [(DATA.path, "/srv/a")]
 
@@ -300,8 +283,7 @@ def test_a_copy_that_is_mounted_is_not_torn_away() -> None:
 
 
 def test_the_one_that_waited_for_it_waits_for_the_one_before_from_now_on() -> None:
-    end = chained(SERVER)
-    end.run_to_the_end()
+    end = chained(SERVER).at_the_end()
     assert end.neighbours == {"first": -1, "third": 0}
     assert 'resync-after "first/0"' in end.files["/etc/drbd.d/2_third.res"]
     assert [line for line in end.log if line.startswith("drbdsetup")] == [
@@ -311,7 +293,7 @@ def test_the_one_that_waited_for_it_waits_for_the_one_before_from_now_on() -> No
 
 
 def test_no_file_ever_names_a_resource_that_is_gone() -> None:
-    for step, at in killed("server, one of three"):
+    for step, at in SCENES["server, one of three"]().killed():
         names = {path.rpartition("_")[2].removesuffix(".res") for path in at.files if path.endswith("third.res")}
         assert names
         third = at.files["/etc/drbd.d/2_third.res"]
@@ -344,15 +326,6 @@ def undone(at: Machine, delete_copy: bool = False) -> Machine:
     return at
 
 
-def unfinished(scene: str) -> Iterator[tuple[str, Machine]]:
-    """An ``add`` or ``replicate`` after each number of steps."""
-    at = UNFINISHED[scene]()
-    yield "nothing was done", at.copy()
-    while (action := at.next_step()) is not None:
-        at.do(action)
-        yield describe(action), at.copy()
-
-
 unfinished_scenes = pytest.mark.parametrize("scene", UNFINISHED)
 
 
@@ -360,7 +333,7 @@ unfinished_scenes = pytest.mark.parametrize("scene", UNFINISHED)
 @pytest.mark.parametrize("power_cut", [False, True], ids=["as it is", "after a power cut"])
 def test_an_unfinished_add_is_undone_from_each_of_its_steps(scene: str, power_cut: bool) -> None:
     before = UNFINISHED[scene]()
-    for step, at in unfinished(scene):
+    for step, at in UNFINISHED[scene]().killed():
         booted = filesystem.fstab_targets(at.fstab, FSTAB_NAMES) if power_cut else ()
         if power_cut:
             at.power_cut()
@@ -378,27 +351,23 @@ def test_an_unfinished_add_is_undone_from_each_of_its_steps(scene: str, power_cu
 
 @unfinished_scenes
 def test_undoing_is_killed_anywhere_and_ends_the_same(scene: str) -> None:
-    for step, begun in unfinished(scene):
-        whole = undone(begun)
-        again = whole.copy()
-        whole.run_to_the_end()
-        while (action := again.next_step()) is not None:
-            again.do(action)
-            late = again.copy()
-            late.power_cut()
-            late.run_to_the_end()
-            same_but_for_a_boot(late, whole, step)
+    for step, begun in UNFINISHED[scene]().killed():
+        removal = undone(begun)
+        whole = removal.at_the_end()
+        for _, again in removal.killed():
+            again.power_cut()
+            same_but_for_a_boot(again.at_the_end(), whole, step)
 
 
 def test_the_copy_of_an_unfinished_add_goes_where_that_is_wanted() -> None:
-    for step, at in unfinished("backup"):
+    for step, at in UNFINISHED["backup"]().killed():
         undone(at, delete_copy=True).run_to_the_end()
         assert DATA not in at.volumes, step
 
 
 def test_new_metadata_of_which_nothing_was_noted_are_nobody_s_and_may_stay() -> None:
     """The next add takes a slot with such metadata without a question."""
-    for step, at in unfinished("server"):
+    for step, at in UNFINISHED["server"]().killed():
         if at.metadata == FRESH and not at.operation.parameters["metadata_created"]:
             undone(at).run_to_the_end()
             assert at.metadata == FRESH, step

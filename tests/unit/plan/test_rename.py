@@ -267,14 +267,6 @@ def test_it_ends_with_everything_under_the_new_name(scene: str) -> None:
     assert end.next_step() is None
 
 
-def killed(scene: str) -> Iterator[tuple[str, TwoNames]]:
-    at = SCENES[scene]()
-    yield "nothing was done", at.copy()
-    while (action := at.next_step()) is not None:
-        at.do(action)
-        yield describe(action), at.copy()
-
-
 def same(ours: TwoNames, whole: TwoNames, step: str) -> None:
     """A boot loads no module that nobody needs, mounts all that fstab has, and nothing else."""
     passing = {"module": True, "mounts": [], "kernel": None, "operation": {}}
@@ -286,45 +278,39 @@ def same(ours: TwoNames, whole: TwoNames, step: str) -> None:
 
 @scenes
 def test_killed_after_any_step_it_ends_the_same(scene: str) -> None:
-    whole = SCENES[scene]()
-    whole.run_to_the_end()
-    for step, again in killed(scene):
-        again.run_to_the_end()
-        assert again.outcome() == whole.outcome(), step
+    whole = SCENES[scene]().at_the_end()
+    for step, again in SCENES[scene]().killed():
+        assert again.at_the_end().outcome() == whole.outcome(), step
 
 
 @scenes
 def test_a_boot_in_between_serves_it_under_the_name_that_the_configuration_has(scene: str) -> None:
     """Promise 1: with its line in fstab, and with nothing else than what a boot runs."""
-    whole = SCENES[scene]()
-    whole.run_to_the_end()
-    for step, again in killed(scene):
+    whole = SCENES[scene]().at_the_end()
+    for step, again in SCENES[scene]().killed():
         again.power_cut()
         again.come_up()
         if scene != "server, down":
             assert again.kernel is not None, step
             assert again.kernel_name == again.configured, step
             assert again.kernel.primary is (again.flavour is SERVER), step
-        again.run_to_the_end()
-        same(again, whole, step)
+        same(again.at_the_end(), whole, step)
 
 
 @scenes
 def test_a_watcher_that_looks_in_between_brings_nothing_up_under_the_old_name(scene: str) -> None:
     """It may serve what is down again; once it was taken out of the kernel, under the new name only."""
-    whole = SCENES[scene]()
-    whole.run_to_the_end()
+    whole = SCENES[scene]().at_the_end()
     left = False
-    for step, again in killed(scene):
+    for step, again in SCENES[scene]().killed():
         left |= step.startswith("drbdadm down")
         again.watcher_looks()
         assert not left or again.kernel is None or again.kernel_name == NEW, step
-        again.run_to_the_end()
-        same(again, whole, step)
+        same(again.at_the_end(), whole, step)
 
 
 def test_a_watcher_says_why_it_leaves_it_alone() -> None:
-    for step, at in killed("server"):
+    for step, at in SCENES["server"]().killed():
         if step.startswith("drbdadm down"):
             decision = decide(at.site, at.host(), at.site.resources[NEW])
             assert decision.actions == ()
