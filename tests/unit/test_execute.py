@@ -330,13 +330,14 @@ def test_what_does_not_get_there_is_left_to_its_first_sync(programs: Programs, n
     assert "could not be avoided: no new copy was connected within 60 s" in event["text"]
 
 
-@pytest.mark.parametrize(("command", "look"), [("connect", APART), ("new-current-uuid", UNTOUCHED)])
+@pytest.mark.parametrize(
+    ("argv", "look"), [(drbd.adm("connect", "test_a"), APART), (drbd.skip_sync("test_a"), UNTOUCHED)]
+)
 def test_what_drbd_refuses_is_recorded_and_left_to_its_first_sync(
-    programs: Programs, naps: list[float], command: str, look: str
+    programs: Programs, naps: list[float], argv: tuple[str, ...], look: str
 ) -> None:
-    options = ("--clear-bitmap",) if command == "new-current-uuid" else ()
-    programs.allow(drbd.adm(command, "test_a", *options), Answer("", 10, "Failure: (151)"))
-    assert skip(programs, look) == [command]
+    programs.allow(argv, Answer("", 10, "Failure: (151)"))
+    assert skip(programs, look) == [argv[1]]
     assert naps == []
     (event,) = journal.events()
     assert "Failure: (151)" in event["text"]

@@ -48,9 +48,10 @@ def skip_sync(resource: str) -> Argv:
     """Both copies, connected and with metadata that nothing was ever written under, count as equal and up to date.
 
     The kernel refuses where its own metadata are not new (drbd_nl.c, drbd_adm_new_c_uuid), and a peer whose are not
-    does not get this far (drbd_receiver.c, drbd_uuid_compare). drbdsetup(8), "new-current-uuid".
+    does not get this far (drbd_receiver.c, drbd_uuid_compare). drbdsetup(8), "new-current-uuid"; 8.4's drbdadm wants
+    the volume named.
     """
-    return adm("new-current-uuid", resource, "--clear-bitmap")
+    return adm("new-current-uuid", f"{resource}/0", "--clear-bitmap")
 
 
 def verify(resource: str, start: int, stop: int | None) -> Argv:

@@ -367,7 +367,8 @@ class Machine:
         else:
             command, *options, name = words
             need(command != "wipe-md", "drbdadm: wipe-md takes no options of its own")
-        need(name == "test_a", "drbdadm: another resource")
+        # Seen with 8.4: it "requires a specific volume id".
+        need(name == ("test_a/0" if command == "new-current-uuid" else "test_a"), "drbdadm: another resource")
         need(any(path.endswith("_test_a.res") for path in self.files), "drbdadm: no resource file")
         need("test_a" in self.site.resources, "the resource file is not in the configuration")
         getattr(self, "_adm_" + command.replace("-", "_"))(options)

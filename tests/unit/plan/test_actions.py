@@ -29,7 +29,7 @@ EXAMPLES = {
     "ask backup whether it serves test_a  # why": Consult("test_a", "backup", "why"),
     "drbdadm primary test_a  # why": Promote("test_a", "why"),
     "drbdadm disconnect test_a  # why": Disconnect("test_a", "why"),
-    "drbdadm new-current-uuid --clear-bitmap test_a  # why": SkipSync("test_a", "why"),
+    "drbdadm new-current-uuid --clear-bitmap test_a/0  # why": SkipSync("test_a", "why"),
     "lift the hold of returning on test_a  # why": Lift("test_a", "returning", "why"),
     "carry what is held and remembered of test_a over to b  # why": CarryOver("test_a", "b", ("lost",), "why"),
     "note a = True  # why": Note(make.operation("add", {}), "a", True, "why"),
