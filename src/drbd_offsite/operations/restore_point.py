@@ -164,12 +164,17 @@ def _keep_usable(site: Site, host: Host, resource: Resource, snapshot: VolumeNam
     found: LogicalVolume | None = storage.volumes.get(snapshot)
     if found is None:
         return False
+    # While it is overwritten, what a person has given up is kept whatever the policy: nothing else has it any more.
+    given_up = snapshot == plan.place_of_discarded(resource.here.volume)
+    required = site.resync_snapshot is RestorePoint.REQUIRE or (
+        given_up and resource.name in journal.remembered(DISCARDS)
+    )
     if plan.overflowed(found):
         journal.hold(resource.name, f"the snapshot {snapshot} has overflowed and keeps nothing", frozenset(), SETTER)
     elif step := plan.grow(storage, found):
         run(step.argv)
         journal.record("restore-point-grown", resource.name, f"{snapshot} was filling up and has been enlarged.")
-    elif site.resync_snapshot is RestorePoint.REQUIRE and plan.too_small(found, _to_come(host, resource)):
+    elif required and plan.too_small(found, _to_come(host, resource)):
         _stop(site, resource, snapshot)
     return True
 

@@ -463,6 +463,29 @@ def test_a_resync_whose_restore_point_fills_up_goes_on(site: Site, to_come: int,
     assert (world.told, held()) == ([], {})
 
 
+def test_what_a_person_gives_up_is_not_left_to_overflow_whatever_the_policy_is(
+    storage: Storage, kernel: Kernel
+) -> None:
+    world = Receiving(storage)
+    journal.remember(DISCARDS, "test_a", {"safety_net": True})
+    kernel.before("prefer")
+    storage.free = 0
+    storage.volumes["test_a_discarded"]["data_percent"] = "75.00"
+    look_after(SITE, receiving(80 * MIB))
+    assert (len(world.told), held()) == (1, {SETTER: {Forbidden.CONNECT}})
+
+
+def test_what_was_given_up_once_stops_no_later_resync(storage: Storage, kernel: Kernel) -> None:
+    world = Receiving(storage)
+    journal.remember(DISCARDS, "test_a", {"safety_net": True})
+    kernel.before("prefer")
+    kernel.after()
+    storage.free = 0
+    storage.volumes["test_a_discarded"]["data_percent"] = "75.00"
+    look_after(SITE, receiving(80 * MIB))
+    assert (world.told, held()) == ([], {})
+
+
 def test_while_somebody_works_on_it_the_resync_is_not_stopped(filling: Storage) -> None:
     world = Receiving(filling)
     with files.lock("resource-test_a", 0.0):
