@@ -14,6 +14,9 @@ SEED = "/root/test_a.seed"
 THERE = "/var/lib/misc/test_a.seed"
 """Where the backup's peer service sees it; its /tmp and /var/tmp are its own."""
 
+NO_SEED = f"{THERE} on backup is not there, or is not the whole seed of local/test_a"
+"""For every reason."""
+
 
 def carry(lab: Lab) -> None:
     """What a person does with a disk."""
@@ -48,13 +51,13 @@ def test_a_seed_that_is_not_the_one_is_refused_before_anything_is_touched(lab: L
     lab.enter(ENROLLED)
     server, backup = lab.machines
     add = f"drbd-offsite add {product.VOLUME} --seed {THERE}"
-    refused(server, add, REFUSED, "cannot be opened on backup")
+    refused(server, add, REFUSED, NO_SEED)
     server.run(f"drbd-offsite export-seed {product.VOLUME} {SEED}", timeout=600)
     carry(lab)
     backup.run(f"truncate -s -1 {THERE}")
-    refused(server, add, REFUSED, "has no end")
+    refused(server, add, REFUSED, NO_SEED)
     backup.run(f"cp /bin/ls {THERE}")
-    refused(server, add, REFUSED, "is no seed")
+    refused(server, add, REFUSED, NO_SEED)
     for machine in lab.machines:
         state = product.status(machine)
         assert (state["resources"], state["operations"]) == ([], [])

@@ -30,8 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.boot:
-        settle(options.resources)
+    settle(options.resources)
     site = config.load()
     names = [resource.name for resource in chosen(site, options.resources)]
     if not options.boot:

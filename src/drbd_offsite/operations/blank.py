@@ -18,9 +18,11 @@ BLOCK = 4 * 2**20
 TELL_SECONDS = 30.0
 
 ZERO_BYTES = 256 * 2**20
-ZERO_TIMEOUT = 300.0
+ZERO_TIMEOUT = 120.0
+"""For each of the two programs of a part."""
+
 ZERO_SECONDS = 30.0
-"""With one more part that takes its whole time a request stays far below `peer.ANSWER_SECONDS`."""
+"""With one more part that takes its whole time, 270 s in all, a request stays far below `peer.ANSWER_SECONDS`."""
 
 
 def share(done: int, size_bytes: int) -> str:

@@ -15,6 +15,7 @@ from ..plan import guards
 from ..plan.actions import Action, describe
 from ..plan.grow import Growth
 from ..tools import lvm
+from . import seed
 from .catch_up import behind, catch_up
 from .drive import drive
 from .half import locked
@@ -80,7 +81,7 @@ def _decide(site: Site, resource: Resource, asked: str, tell: Callable[[str], No
         raise UsageError(f"No grow of {name} is unfinished, so it needs a size.", f"drbd-offsite grow {name} +10G")
     host = survey(site)
     for operation in host.operations.values():
-        if operation.resource == name:
+        if operation.resource == name and operation.verb != seed.EXPORT:  # which is of a volume of that name
             raise Refused(f"{operation.verb} of {name} is not finished.", "Finish that first: drbd-offsite status")
     if behind(host, name):
         # A server that is written to all the time is often a little ahead.

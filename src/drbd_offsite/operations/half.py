@@ -1,5 +1,6 @@
 """Making a resource: ``add`` on the server, ``replicate`` on the backup, both by the one planner."""
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -15,7 +16,7 @@ from ..model import Flavour, Replica, Resource, Site, VolumeName
 from ..observed import DiskState, Host, Operation
 from ..plan import circle, guards
 from ..plan.actions import Action
-from ..plan.half import Findings, avoidable, make_volume, remaining
+from ..plan.half import Findings, avoidable, made_here, make_volume, remaining
 from ..plan.half import replicate as request_for
 from ..plan.task import Task, allocate, half_of, metadata_bytes
 from ..render import render
@@ -53,11 +54,14 @@ def add(site: Site, volume: VolumeName, *, tell: Tell, **wishes: Unpack[Wishes])
     guards.enforce(guards.flavour(site, Flavour.SERVER, "add"))
     name = _name(journal.operations(), volume, wishes)
     guards.enforce(guards.resource_name(name))
-    with locked(name):
-        operation = check(site, host_with_drbd(site), volume, **wishes)
-        operation = journal.begin("add", name, operation.parameters)
+    with files.lock(f"resource-{name}", LOCK_SECONDS):
+        with files.lock("site", LOCK_SECONDS):
+            operation = check(site, host_with_drbd(site), volume, **wishes)
+            operation = journal.begin("add", name, operation.parameters)
         blank = Task.of(operation).blank
-        drive(_with_prepared_copy(site, operation, tell), partial(steps, tell=tell), tell, answered)
+        operation = _with_prepared_copy(site, operation, tell)  # for hours: other resources can be changed meanwhile
+        with files.lock("site", LOCK_SECONDS):
+            drive(operation, partial(steps, tell=tell), tell, answered)
         if blank and not _equal(name):
             tell(f"{name}: its first sync could not be avoided; drbd-offsite events has the reason.")
     return name
@@ -232,15 +236,23 @@ def replicate(site: Site, requester: str, request: protocol.Replicate) -> protoc
 
 
 def _prepare(site: Site, host: Host, operation: Operation, request: protocol.Replicate) -> Operation:
-    """Go on with what may outlast the request, in a volume that is made first; returns how the operation is now."""
+    """Go on with what may outlast the request, in a volume that is made first; returns how the operation is now.
+
+    Raises Refused for a volume that this operation has not made.
+    """
     task = Task.of(operation)
-    if task.here.volume not in host.volumes:
-        # Noted first: what an earlier one held, which somebody has removed, says nothing of a new one.
-        operation = journal.begin(
-            operation.verb, task.name, {**operation.parameters, "zeroed_bytes": 0, seed.SEEDED: None}
-        )
-        execute(make_volume(task), site)
+    if task.here.volume in host.volumes:
+        guards.enforce(made_here(host, task))
+    else:
+        # Noted first: what an earlier one held, which somebody has removed or renamed, says nothing of a new one.
+        anew = {"zeroed_bytes": 0, seed.SEEDED: None, "copy_tag": _new_tag()}
+        operation = journal.begin(operation.verb, task.name, {**operation.parameters, **anew})
+        execute(make_volume(Task.of(operation)), site)
     return zero(operation) if request.blank else seed.fill(operation, request)
+
+
+def _new_tag() -> str:
+    return f"drbd_offsite_copy_{secrets.token_hex(8)}"
 
 
 def _begun(task: Task, done: int = 0) -> protocol.Replicated:
@@ -265,6 +277,7 @@ def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -
         allocate(site, host, volume, request.size_bytes),
         there=request.server.replica(),
         overwrite_metadata=request.overwrite_metadata,
+        copy_tag=_new_tag(),
     )
     if request.seed:
         seed.check(request)

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from .. import config, files, journal, keys, peer, protocol
-from ..errors import BadRequest, PeerUnreachable, Refused, ToolFailed
+from ..errors import BadRequest, OffsiteError, Refused
 from ..execute import execute
 from ..host import consult, end_consultation, observe, unit_is
 from ..model import Flavour, Resource, Site
@@ -17,6 +17,7 @@ from ..plan.circle import RENAMING
 from ..plan.order import reordered
 from ..plan.remove import files_of
 from ..plan.rename import Findings, Renaming
+from ..reconcile import LOCK_SECONDS
 from ..render import render
 from . import evidence, half, repair, report, restore_point
 from .apply import config_text, current
@@ -39,7 +40,8 @@ def rename(site: Site, name: str, new: str, *, remount: bool = False, dry_run: b
     """Give a resource another name on both machines, or finish doing so.
 
     Raises Refused and PeerUnreachable before anything is begun; PeerUnreachable also where the backup is lost after
-    that. ToolFailed where somebody uses the device, which then is as it was.
+    that. ToolFailed where somebody uses the device, OffsiteError where a file cannot be written: as long as the
+    configuration has the old name, it then is served and mounted as it was.
     """
     guards.enforce(guards.flavour(site, Flavour.SERVER, RENAMING))
     guards.enforce(_known(site, name))
@@ -58,7 +60,7 @@ def rename(site: Site, name: str, new: str, *, remount: bool = False, dry_run: b
             # It has not taken over, and need not be asked again while it is down here.
             consult(new, free=True)
         try:
-            _carry_out(operation or journal.begin(RENAMING, name, renaming.parameters()), tell)
+            _carry_out(operation or journal.begin(RENAMING, name, renaming.parameters()), asked, tell)
         finally:
             end_consultation(new)
         journal.record("renamed", new, f"It was {name} until now.")
@@ -71,9 +73,10 @@ def _known(site: Site, name: str) -> Refused | None:
     return Refused(f"There is no resource {name[:80]}.", f"Configured: {', '.join(site.resources) or 'none'}.")
 
 
-def _locked(name: str, new: str) -> ExitStack:
-    stack = half.locked(name)
-    stack.enter_context(files.lock(f"resource-{new}", half.LOCK_SECONDS))
+def _locked(name: str, new: str, wait: float = half.LOCK_SECONDS) -> ExitStack:
+    stack = ExitStack()
+    for lock in ("site", f"resource-{name}", f"resource-{new}"):
+        stack.enter_context(files.lock(lock, wait))
     return stack
 
 
@@ -112,38 +115,70 @@ def _same(renaming: Renaming, new: str) -> Refused | None:
 
 
 def _ask_first(site: Site, renaming: Renaming, begun: bool) -> bool:
-    """Whether the backup has nothing against it. Raises its refusal, and PeerUnreachable where nothing is begun."""
+    """Whether the backup has nothing against it. Raises its refusal, and PeerUnreachable, where nothing is begun.
+
+    Later neither keeps the data from being served (promise 1): it is asked again at the end.
+    """
     there = site.peer_of(plan.under(site, renaming))
     try:
         peer.ask(site, there, plan.request(renaming, only_check=True), protocol.Done)
-    except PeerUnreachable:
+    except OffsiteError:
         if not begun:
             raise
         return False
     return True
 
 
-def _carry_out(operation: Operation, tell: Tell) -> None:
+def _carry_out(operation: Operation, asked: bool, tell: Tell) -> None:
+    renaming = Renaming.of(operation)
+
+    def steps(site: Site, host: Host, begun: Operation) -> Iterator[Action]:
+        if asked and renaming.name in host.drbd:
+            # The peer's word is about what goes down here, and an umount before that may outlast it.
+            consult(renaming.new, free=True)
+        return _steps(site, host, begun)
+
     try:
-        drive(operation, _steps, tell, lambda _, __: {"asked_peer": True})
-    except ToolFailed:
-        _give_up(operation, tell)
+        drive(operation, steps, tell, lambda _, __: {"asked_peer": True})
+    except (OffsiteError, OSError) as error:
+        try:
+            _serve(operation.key, tell)
+        except (OffsiteError, OSError) as another:
+            tell(f"{renaming.name}: it could not be brought back: {another}")
+        if isinstance(error, OSError):  # a full disk, above all
+            raise OffsiteError(f"{error}.", "Once that is put right, run the same command again.") from error
         raise
 
 
-def _give_up(operation: Operation, tell: Tell) -> None:
-    """Forget one that has got no further than to somebody who uses the device; it is mounted again where it was."""
+def _serve(key: str, tell: Tell) -> None:
+    """What one that cannot go on has taken down is served under the name that the configuration has."""
+    operation = journal.operations()[key]
     renaming = Renaming.of(operation)
     site = config.load()
-    host = observe(site)
-    seen = host.drbd.get(renaming.name)
-    begun = renaming.new in host.holds or unit_is("enabled", renaming.units[1])
-    if begun or seen is None or seen.role is not Role.PRIMARY:
-        return
-    for step in plan.missing(renaming, host.mounted_at(renaming.here.minor), files.read(half.FSTAB) or ""):
+    if renaming.name in site.resources:
+        _go_back(site, operation, tell)
+    elif renaming.new in site.resources:
+        for start in plan.start(operation):
+            tell(describe(start))
+            execute(start.step, site)  # not noted: the same command finds out whether it is served
+
+
+def _go_back(site: Site, operation: Operation, tell: Tell) -> None:
+    """Served and mounted again as it was; and forgotten, if nothing is prepared for the new name yet."""
+    renaming = Renaming.of(operation)
+    previous: Action | None = None
+    while True:
+        host = observe(site)
+        step = next(plan.back(site, host, renaming, files.read(half.FSTAB) or ""), None)
+        if step is None or step == previous:
+            break
         tell(describe(step))
         execute(step, site)
-    journal.end(operation, "was given up")
+        previous = step
+    seen = host.drbd.get(renaming.name)
+    served = step is None and seen is not None and seen.role is Role.PRIMARY
+    if served and renaming.new not in host.holds and not unit_is("enabled", renaming.units[1]):
+        journal.end(operation, "was given up")
 
 
 def _steps(site: Site, host: Host, operation: Operation) -> Iterator[Action]:
@@ -170,17 +205,23 @@ def _findings(site: Site, host: Host, renaming: Renaming) -> Findings:
 
 
 def settle(names: Collection[str]) -> None:
-    """At boot: the files for names (all, if none is given) that the configuration has got just before a power cut."""
+    """Before names (all, if none is given) come up: what a rename has left that got just past the configuration.
+
+    Raises Refused where that one is still at work.
+    """
     for begun in journal.operations().values():
-        if begun.verb != RENAMING or (names and Renaming.of(begun).new not in names) or Renaming.of(begun).settled:
+        if begun.verb != RENAMING or (names and Renaming.of(begun).new not in names):
             continue
-        with half.locked(begun.resource):
+        if not _unsettled(config.load(), begun.key):
+            continue
+        with _locked(begun.resource, Renaming.of(begun).new, LOCK_SECONDS):
             site = config.load()
             while operation := _unsettled(site, begun.key):
                 host = observe(site)
-                if host.blind or begun.resource in host.drbd:
-                    break  # not a boot
-                execute(next(plan.files(site, host, operation, _findings(site, host, Renaming.of(operation)))), site)
+                seen = host.drbd.get(begun.resource)
+                if host.blind or (seen is not None and seen.role is not Role.SECONDARY):
+                    break  # somebody uses it by its old name
+                execute(next(plan.settle(site, host, operation, _findings(site, host, Renaming.of(operation)))), site)
 
 
 def _unsettled(site: Site, key: str) -> Operation | None:

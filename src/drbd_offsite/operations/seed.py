@@ -5,6 +5,7 @@ sends what differs. The checks here are for the admin, who would otherwise see a
 """
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ from .blank import TELL_SECONDS, share
 
 Tell = Callable[[str], None]
 
+EXPORT = "export-seed"
+
 NOTE_BYTES = 256 * 2**20
 FILL_SECONDS = 30.0
 """Of a request; what is begun then, `NOTE_BYTES` at most, is brought to its end."""
@@ -54,12 +57,15 @@ def export(site: Site, volume: VolumeName, path: Path, tell: Tell) -> None:
 
     Raises Refused, and OffsiteError where the file cannot be written or the volume not be read.
     """
-    guards.enforce(guards.flavour(site, Flavour.SERVER, "export-seed"))
-    with files.lock(f"seed-{volume.name}", 5.0):
+    guards.enforce(guards.flavour(site, Flavour.SERVER, EXPORT))
+    # No resource and no volume has a colon in its name: nothing of another group, and no resource, is meant.
+    key = f"{volume.group}:{volume.name}"
+    snapshot = VolumeName(volume.group, f"{volume.name}_seed")
+    with files.lock(f"seed-{key}", 5.0):
+        _end_interrupted(volume, snapshot)
         seen = survey(site)
         _exportable(site, seen, volume, path)
-        operation = journal.begin("export-seed", volume.name, {"volume": str(volume), "file": str(path)})
-        snapshot = VolumeName(volume.group, f"{volume.name}_seed")
+        operation = journal.begin(EXPORT, key, {"volume": str(volume), "file": str(path)})
         try:
             _take(seen, volume, snapshot)
             _write(seen, volume, snapshot, path, tell)
@@ -73,14 +79,16 @@ def export(site: Site, volume: VolumeName, path: Path, tell: Tell) -> None:
             journal.end(operation, "has ended")
 
 
+def _end_interrupted(volume: VolumeName, snapshot: VolumeName) -> None:
+    """Whatever may be said against a new one: nothing else can take away what an earlier one has left."""
+    for operation in journal.operations().values():
+        if operation.verb == EXPORT and operation.parameters.get("volume") == str(volume):
+            _drop(snapshot)
+            journal.end(operation, "was interrupted")
+
+
 def _exportable(site: Site, seen: Host, volume: VolumeName, path: Path) -> None:
     """Raises Refused."""
-    other = seen.operations.get(f"export-seed-{volume.name}")
-    if other is not None and other.parameters.get("volume") != str(volume):
-        raise Refused(
-            f"An export of {other.parameters.get('volume')} was interrupted.",
-            f"Finish it first: drbd-offsite export-seed {other.parameters.get('volume')} FILE",
-        )
     found = seen.volumes.get(volume)
     if found is None or not found.active:
         raise Refused(f"There is no active volume {volume} on this machine.", f"See 'lvs {volume.group}'.")
@@ -266,43 +274,46 @@ def _device(volume: VolumeName, flags: int) -> Iterator[int]:
 @contextmanager
 def _opened(request: protocol.Replicate) -> Iterator[tuple[BinaryIO, bytes]]:
     """The seed, read up to the first record, and its header. Raises Refused for a file that cannot be the one."""
-    path = Path(request.seed)
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise _no_seed(request)
     try:
-        file = path.open("rb")
-    except OSError as error:
-        raise Refused(
-            f"{request.seed} cannot be opened on {os.uname().nodename}: {error.strerror}.",
-            "Mount the disk with the seed on the backup, not below /tmp, and name the file as it is called there.",
-        ) from error
+        _regular(os.lstat(request.seed))  # before it is opened, which does something to a tape or a pipe
+        file = os.fdopen(os.open(request.seed, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW), "rb")
+    except (OSError, ValueError) as error:
+        raise _no_seed(request) from error
     with file:
-        yield file, _checked(file, request)
+        try:
+            _regular(os.fstat(file.fileno()))
+            header = _header(file, request)
+        except (OSError, RecursionError, ValueError) as error:
+            raise _no_seed(request) from error
+        yield file, header
+
+
+def _regular(found: os.stat_result) -> None:
+    """Raises ValueError."""
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("no regular file")
 
 
 def _no_seed(request: protocol.Replicate) -> Refused:
+    """The same for every reason: the peer is not told which files there are here."""
+    volume = VolumeName.parse(request.server.volume)
     return Refused(
-        f"{request.seed} on {os.uname().nodename} is no seed.", "drbd-offsite export-seed on the server writes one."
+        f"{request.seed} on {os.uname().nodename} is not there, or is not the whole seed of {volume} with "
+        f"{guards.mebibytes(request.size_bytes)}.",
+        "Mount the disk with the seed on the backup, not below /tmp, and name the file as it is called there, by no "
+        "link. If it was not copied as a whole, copy it again; a volume that was enlarged since needs a new one: "
+        "drbd-offsite export-seed on the server.",
     )
 
 
-def _checked(file: BinaryIO, request: protocol.Replicate) -> bytes:
-    """The header. Raises Refused."""
-    where = f"{request.seed} on {os.uname().nodename}"
-    volume = VolumeName.parse(request.server.volume)
-    try:
-        line = file.readline(HEADER_BYTES)
-        header = Header.parse(line)
-    except (OSError, RecursionError, ValueError) as error:
-        raise _no_seed(request) from error
-    if (header.volume, header.size_bytes) != (volume, request.size_bytes):
-        raise Refused(
-            f"{where} is the seed of {header.volume} with {guards.mebibytes(header.size_bytes)}, and not of "
-            f"{volume} with {guards.mebibytes(request.size_bytes)}.",
-            "A volume that was enlarged since needs a new one: drbd-offsite export-seed on the server.",
-        )
+def _header(file: BinaryIO, request: protocol.Replicate) -> bytes:
+    """Raises OSError, RecursionError and ValueError for a file that cannot be the volume's seed."""
+    line = file.readline(HEADER_BYTES)
+    header = Header.parse(line)
+    if (header.volume, header.size_bytes) != (VolumeName.parse(request.server.volume), request.size_bytes):
+        raise ValueError("the seed of another volume or size")
     file.seek(-min(LENGTH.size + DIGEST_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
     if file.read(LENGTH.size) != LENGTH.pack(END):
-        raise Refused(f"{where} has no end.", "Copy it again: it has not come over as a whole.")
+        raise ValueError("it has no end")
     file.seek(len(line))
     return line

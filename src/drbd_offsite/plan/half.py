@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .. import config
+from ..errors import Refused
 from ..model import Flavour, Resource, Site
 from ..observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, Operation, Role
 from ..protocol import Half, Replicate
 from ..render import Credentials, Rendered, render
 from ..tools import drbd, filesystem, lvm, systemd
 from ..tools.drbd import Identifiers
-from . import circle
+from . import circle, guards
 from .actions import Action, AskPeer, Note, Once, Run, SkipSync, WriteFile
 from .order import reordered, tell_kernel
 from .task import Task, metadata_bytes
@@ -40,12 +41,17 @@ class Findings:
 
 
 def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> Iterator[Action]:
-    """What is left to do, in order. Only the first is sure: carry it out, look, ask again."""
+    """What is left to do, in order. Only the first is sure: carry it out, look, ask again.
+
+    Raises Refused on a backup where another volume has taken the copy's place.
+    """
     task = Task.of(operation)
     backup = site.flavour is Flavour.BACKUP
     seen = host.drbd.get(task.name)
     if backup and task.here.volume not in host.volumes:
         yield make_volume(task)
+    elif backup and task.copy_tag and not host.attached(task.name):
+        guards.enforce(made_here(host, task))
     yield from _metadata_volume(host, task)
     resource = task.resource
     if resource is None:
@@ -98,7 +104,20 @@ def replicate(task: Task, only_check: bool = False) -> Replicate:
 
 def make_volume(task: Task) -> Run:
     """The backup's own."""
-    return Run(lvm.create(task.here.volume, task.size_bytes), f"the copy of {task.name} needs a volume", timeout=300.0)
+    argv = lvm.create(task.here.volume, task.size_bytes, task.copy_tag)
+    return Run(argv, f"the copy of {task.name} needs a volume", timeout=300.0)
+
+
+def made_here(host: Host, task: Task) -> Refused | None:
+    """Whether the copy's volume is the one that this operation has made: a name alone may be somebody's data."""
+    volume = task.here.volume
+    if task.copy_tag and task.copy_tag in host.volumes[volume].tags:
+        return None
+    return Refused(
+        f"{volume} on {host.hostname} was not made by this add, so it is not touched.",
+        f"Rename it there (lvrename {volume.group} {volume.name} …), or remove it if nobody needs it "
+        f"(lvremove {volume}). Then run the same command again.",
+    )
 
 
 def avoidable(site: Site, host: Host, task: Task) -> bool:
@@ -106,8 +125,11 @@ def avoidable(site: Site, host: Host, task: Task) -> bool:
 
     DRBD has it, so nothing else can write to it; it has not served it, and nothing keeps it from the backup.
     """
+    found = host.volumes.get(task.here.volume)
     return (
         task.blank
+        and found is not None
+        and found.size_bytes == task.size_bytes  # of one that is larger now the copy's end was not made zeros
         and _new(host.drbd.get(task.name))
         and site.address_here(site.peers[task.peer]) in host.addresses
         and host.held(task.name, Forbidden.CONNECT) is None

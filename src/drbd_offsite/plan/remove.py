@@ -38,6 +38,8 @@ class Removal:
     """Whether the backup has released its half."""
     relink: tuple[str, ...] = ()
     """Resources that wait for another one's first sync from now on, and whose kernel state says so not yet."""
+    copy_tag: str = ""
+    """Of the volume that an unfinished ``replicate`` has made: one of that name without it is somebody's."""
 
     def parameters(self) -> dict[str, object]:
         """As JSON, for `journal.begin`."""
@@ -49,6 +51,7 @@ class Removal:
             "delete_copy": self.delete_copy,
             "asked_peer": self.asked_peer,
             "relink": list(self.relink),
+            "copy_tag": self.copy_tag,
         }
 
     @classmethod
@@ -64,6 +67,7 @@ class Removal:
             values["delete_copy"],
             values["asked_peer"],
             tuple(values["relink"]),
+            values.get("copy_tag", ""),  # one that an earlier version has begun does not know of it
         )
 
     @property
@@ -74,7 +78,9 @@ class Removal:
     @classmethod
     def of_task(cls, task: Task) -> "Removal":
         """Back from an ``add`` or ``replicate`` that has not come to its end."""
-        return cls(task.name, task.peer, task.here, task.mounts, own_metadata=task.metadata_created)
+        return cls(
+            task.name, task.peer, task.here, task.mounts, own_metadata=task.metadata_created, copy_tag=task.copy_tag
+        )
 
 
 def files_of(resource: Resource) -> tuple[str, str]:
@@ -111,7 +117,8 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
     yield from relink(without, host, operation, removal.relink)
     if removal.name in host.holds:
         yield Lift(removal.name, "", "there is nothing left to hold")
-    if removal.delete_copy and not server and removal.here.volume in host.volumes:
+    copy = host.volumes.get(removal.here.volume)
+    if removal.delete_copy and not server and copy and (not removal.copy_tag or removal.copy_tag in copy.tags):
         yield Run(lvm.remove(removal.here.volume), "the server wants no copy kept", timeout=300.0)
     if server and not removal.asked_peer and removal.peer in site.peers:
         request = release(removal)

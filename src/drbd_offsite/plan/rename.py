@@ -12,7 +12,7 @@ from typing import Any
 from .. import config
 from ..errors import PeerUnreachable, Refused
 from ..model import RESOURCE_NAME, Flavour, Replica, Resource, Site
-from ..observed import Host, Operation, Role
+from ..observed import DiskState, Forbidden, Host, Operation, Role
 from ..protocol import Half, Rename
 from ..render import render, resource_file
 from ..tools import filesystem, systemd
@@ -78,7 +78,7 @@ class Findings(half.Findings):
 
 
 def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> Iterator[Action]:
-    """What is left to do on this machine, in order; at last, on the server, the backup's half.
+    """What is left to do on this machine, in order; on the server the backup's half too.
 
     Raises Refused, and PeerUnreachable where it cannot be served before the backup had its time to speak.
     """
@@ -93,21 +93,31 @@ def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> 
         text = config.renamed(text, renaming.name, renaming.new)
         yield WriteFile(str(config.PATH), text, 0o644, why)
     whole = config.parse(text)
-    early = resource_file(whole.resources[renaming.new])
-    if renaming.name in host.drbd and early in found.files:
-        yield RemoveFile(early, "somebody has rendered it already, and drbdadm takes no two with one minor")
-    yield from leave(host, renaming.name, why)
-    if not renaming.settled:
-        yield from files(whole, host, operation, found)
+    yield from settle(whole, host, operation, found)
     yield from _leave_behind(host, renaming, found)
     yield from _come_up(whole, host, renaming, found)
     yield from relink(whole, host, operation, renaming.relink)
-    if not renaming.started:
-        # Not waited for: the unit runs the circle, which waits for the lock that is held now.
-        start = Run(systemd.systemctl("start", "--no-block", renaming.units[1]), "it is up, and to be stopped in order")
-        yield Once(start, Note(operation, "started", True, start.why))
     if site.flavour is Flavour.SERVER and not renaming.asked_peer:
         yield AskPeer(now.peer, request(renaming), "it is to have that name on both machines")
+    # Last: the unit waits for the lock that is held now, and not for as long as the backup may take.
+    yield from start(operation)
+
+
+def start(operation: Operation) -> Iterator[Once]:
+    """The new name's unit, which is not waited for; it serves what is not served yet."""
+    renaming = Renaming.of(operation)
+    if not renaming.started:
+        step = Run(systemd.systemctl("start", "--no-block", renaming.units[1]), "it is to be stopped in order")
+        yield Once(step, Note(operation, "started", True, step.why))
+
+
+def back(site: Site, host: Host, renaming: Renaming, fstab: str) -> Iterator[Action]:
+    """Served and mounted under the old name again, as long as the configuration has that."""
+    seen = host.drbd.get(renaming.name)
+    if seen is None or seen.role is not Role.PRIMARY:
+        yield from circle.decide(site, host, site.resources[renaming.name]).actions
+    else:
+        yield from missing(renaming, host.mounted_at(renaming.here.minor), fstab)
 
 
 def request(renaming: Renaming, only_check: bool = False) -> Rename:
@@ -126,6 +136,17 @@ def under(site: Site, renaming: Renaming) -> Resource:
                 f"{renaming.new}, and one of them was to become the other.",
                 f"Correct [resources] in {config.PATH}, then run the same command.",
             )
+
+
+def settle(site: Site, host: Host, operation: Operation, found: Findings) -> Iterator[Action]:
+    """The old name out of the kernel, then the files for the new one, which the configuration has."""
+    renaming = Renaming.of(operation)
+    early = resource_file(site.resources[renaming.new])
+    if renaming.name in host.drbd and early in found.files:
+        yield RemoveFile(early, "somebody has rendered it already, and drbdadm takes no two with one minor")
+    yield from leave(host, renaming.name, f"it is {renaming.new} from now on")
+    if not renaming.settled:
+        yield from files(site, host, operation, found)
 
 
 def files(site: Site, host: Host, operation: Operation, found: Findings) -> Iterator[Action]:
@@ -250,11 +271,30 @@ def free(site: Site, host: Host, name: str, new: str) -> Refused | None:
         if refusal := finished(host, each):
             return refusal
     for operation in host.operations.values():
-        if operation.resource in (name, new):
+        # A seed is written of a volume, whose name stays.
+        if operation.resource in (name, new) and operation.verb != "export-seed":
             return Refused(
                 f"{operation.verb} of {operation.resource} on {host.hostname} is not finished.",
                 f"Finish that first: drbd-offsite {operation.finished_by}, on the server.",
             )
     if new in site.resources or new in host.drbd:
         return Refused(f"{host.hostname} has a resource {new} already.", "Choose another name.")
-    return None
+    return _comes_back(host, name)
+
+
+def _comes_back(host: Host, name: str) -> Refused | None:
+    """Whether what goes down for a moment may come up again, and can."""
+    seen = host.drbd.get(name)
+    if seen is None:
+        return None
+    served = seen.role is Role.PRIMARY
+    if hold := host.held(name, Forbidden.ATTACH) or (host.held(name, Forbidden.PROMOTE) if served else None):
+        why = f"is held on {host.hostname} ({hold.reason})"
+    elif served and seen.disk is not DiskState.UP_TO_DATE:
+        why = f"has a copy on {host.hostname} that is {seen.disk}"
+    else:
+        return None
+    return Refused(
+        f"{name} {why}: it has to go down for a moment to get another name, and would not come up again.",
+        f"drbd-offsite status {name} there says what to do about that; then run the same command again.",
+    )

@@ -36,6 +36,8 @@ class Task:
     """On the server: the file on the backup from which the copy's volume is filled."""
     zeroed_bytes: int = 0
     """On the backup: of the copy's volume, from its start, what was made zeros since it was created."""
+    copy_tag: str = ""
+    """On the backup: the LVM tag of the volume that this operation makes, which no other one has."""
 
     @property
     def resource(self) -> Resource | None:
@@ -57,6 +59,7 @@ class Task:
             "blank": self.blank,
             "seed": self.seed,
             "zeroed_bytes": self.zeroed_bytes,
+            "copy_tag": self.copy_tag,
         }
 
     @classmethod
@@ -79,6 +82,7 @@ class Task:
             blank=values.get("blank", False),
             seed=values.get("seed", ""),
             zeroed_bytes=values.get("zeroed_bytes", 0),
+            copy_tag=values.get("copy_tag", ""),
         )
 
 

@@ -36,10 +36,10 @@ CHANGES = frozenset({"lvcreate", "lvextend", "lvremove"})
 """The programs after which a report is no longer true."""
 
 
-def create(volume: VolumeName, size_bytes: int) -> Argv:
+def create(volume: VolumeName, size_bytes: int, tag: str = "") -> Argv:
     """A new volume; LVM rounds up to whole extents and wipes what it recognises at the start."""
-    answers = ("--yes", "--wipesignatures", "y")
-    return ("lvcreate", *PAST_DRBD, *answers, "--size", f"{size_bytes}b", "--name", volume.name, volume.group)
+    words = ("--yes", "--wipesignatures", "y", *(("--addtag", tag) if tag else ()))
+    return ("lvcreate", *PAST_DRBD, *words, "--size", f"{size_bytes}b", "--name", volume.name, volume.group)
 
 
 def snapshot(origin: VolumeName, name: VolumeName, tag: str, size_bytes: int | None) -> Argv:

@@ -103,6 +103,18 @@ def test_the_boot_s_unit_puts_the_files_right_before_it_serves(command: Command,
     assert list(config.load().resources) == ["renamed"]
 
 
+@pytest.mark.parametrize("words", [["up"], ["up", "renamed"], ["up", "--boot", "renamed"]])
+def test_up_serves_what_an_interrupted_rename_has_left_up(command: Command, server: World, words: list[str]) -> None:
+    """Without a boot, too: the kernel has the old name still, Secondary."""
+    begin_and_stop_before(server, "drbdadm disconnect")
+    said = command(*words)
+    assert said.code == ExitCode.DONE, said.err
+    assert server.machine.kernel.primary
+    assert server.machine.kernel_name == "renamed"
+    command("rename", "test_a", "renamed")
+    finished(server)
+
+
 def test_the_old_name_s_unit_stops_without_a_word(command: Command, server: World) -> None:
     """``systemctl disable --now`` is a step of ``rename``."""
     command("rename", "test_a", "renamed", "--remount")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, host, journal, protocol
-from drbd_offsite.errors import PeerUnreachable, ToolFailed
+from drbd_offsite import config, files, host, journal, peer, protocol
+from drbd_offsite.errors import PeerUnreachable, Refused, ToolFailed
 from drbd_offsite.model import Flavour, VolumeName
 from drbd_offsite.operations import blank, half
 from drbd_offsite.reconcile import reconcile
@@ -89,6 +89,22 @@ def test_zeroing_that_outlasts_a_request_is_asked_about_until_it_is_done(server:
         "backup makes its volume zeros: 25.0% of 16 MiB",
         "backup makes its volume zeros: 50.0% of 16 MiB",
     ]
+
+
+def test_other_resources_can_be_changed_while_the_backup_zeroes(server: World) -> None:
+    parts = iter([0, SIZE // 2])
+
+    def slow(request: protocol.Replicate) -> protocol.Answer:
+        if request.only_check or (done := next(parts, None)) is None:
+            return EMPTY
+        with files.lock("site", 0.0), pytest.raises(Refused), files.lock("resource-test_a", 0.0):
+            pass
+        return replace(EMPTY, made=False, prepared_bytes=done)
+
+    server.peer = slow
+    add()
+    skipped(server)
+    assert next(parts, None) is None
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
@@ -345,6 +361,58 @@ def test_a_volume_that_somebody_has_removed_meanwhile_is_zeroed_from_its_start(
     backup.machine.zeroed = backup.machine.zeroed_in_cache = 0
     assert replicate().prepared_bytes == backup.machine.zeroed == SIZE
     finished(backup)
+
+
+@pytest.mark.parametrize("asked", [REQUEST, replace(REQUEST, blank=False)], ids=["empty", "data"])
+@pytest.mark.parametrize("late", [False, True], ids=["before it was made", "after"])
+def test_a_volume_that_somebody_else_has_made_there_is_not_touched(
+    backup: World, asked: protocol.Replicate, late: bool
+) -> None:
+    backup.kill_at = -1 if late else 1
+    with pytest.raises(Killed):
+        replicate(asked)
+    backup.kill_at = None
+    machine = backup.machine
+    assert (DATA in machine.volumes) is late
+    machine.volumes[DATA], machine.precious = SIZE, DATA
+    machine.tags.pop(DATA, None)
+    log = list(machine.log)
+    with pytest.raises(Refused, match="was not made by this add, so it is not touched") as raised:
+        replicate(asked)
+    assert "lvrename local test_a" in raised.value.hint
+    assert machine.log == log
+    del machine.volumes[DATA]
+    machine.precious = None
+    assert replicate(asked).made
+    finished(backup)
+
+
+def test_one_that_was_exchanged_between_two_requests_is_not_zeroed_further(
+    backup: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr("time.monotonic", lambda: blank.ZERO_SECONDS * 2 / 3 * next(clock))
+    assert replicate().prepared_bytes == SIZE // 4
+    first = backup.machine.tags.pop(DATA)
+    backup.machine.precious = DATA
+    with pytest.raises(Refused, match="was not made by this add"):
+        replicate()
+    del backup.machine.volumes[DATA]
+    backup.machine.precious = None
+    assert replicate().prepared_bytes == SIZE // 4, "from its start"
+    assert backup.machine.tags[DATA] != first, "so that the first one cannot be taken for it when it comes back"
+
+
+def test_what_an_earlier_version_has_begun_is_zeroed_once_its_volume_is_made(backup: World) -> None:
+    task = half.Task("test_a", "server", SIZE, make.replica(), make.replica())
+    begun = {key: value for key, value in task.parameters().items() if key != "copy_tag"}
+    journal.begin("replicate", "test_a", begun)
+    assert replicate().prepared_bytes == SIZE
+    finished(backup)
+
+
+def test_a_request_ends_before_the_server_gives_it_up() -> None:
+    assert blank.ZERO_SECONDS + 2 * blank.ZERO_TIMEOUT < peer.ANSWER_SECONDS / 2
 
 
 def test_what_drbd_has_already_is_not_zeroed_any_more(backup: World) -> None:

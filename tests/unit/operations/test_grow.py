@@ -380,6 +380,12 @@ def test_a_snapshot_in_the_way_is_named(server: World) -> None:
     untouched(server)
 
 
+def test_an_interrupted_export_of_the_volume_is_no_obstacle(server: World) -> None:
+    journal.begin("export-seed", "test_a", {"volume": "local/test_a", "file": "/mnt/seed"})
+    run()
+    assert server.machine.fs_bytes == SIZE
+
+
 @pytest.mark.parametrize("verb", ["add", "remove", "verify"])
 def test_what_is_unfinished_is_finished_first(server: World, verb: str) -> None:
     journal.begin(verb, "test_a", {})

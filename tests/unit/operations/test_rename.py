@@ -1,7 +1,9 @@
 """``rename`` on both machines from end to end, killed at every program and at every step."""
 
+import json
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from drbd_offsite.errors import BadRequest, OffsiteError, PeerUnreachable, Refus
 from drbd_offsite.host import survey
 from drbd_offsite.model import Flavour
 from drbd_offsite.observed import Forbidden
-from drbd_offsite.operations import half, remove, rename
+from drbd_offsite.operations import drive, half, remove, rename
 from drbd_offsite.operations.apply import apply
+from drbd_offsite.plan.actions import WriteFile
 from drbd_offsite.plan.task import allocate
 from drbd_offsite.reconcile import reconcile
 from drbd_offsite.tools import drbd
@@ -128,7 +131,7 @@ def test_rename_does_it_on_both_machines_and_tells_every_step(server: World) -> 
     finished(server)
     assert asked == [CHECK, REQUEST], "and no question in between, while it is down"
     assert told[0].startswith("umount /srv/a")
-    assert told[-1].startswith("ask backup to rename")
+    assert told[-2].startswith("ask backup to rename")
     assert not any(make.SECRET in line for line in told)
     assert config.PATH.read_text() == before.replace(f"[[{OLD}]]", f"[[{NEW}]]")
     assert [e["event"] for e in journal.events()] == ["operation-begun", "operation-ended", "renamed"]
@@ -160,7 +163,7 @@ def test_dry_run_prints_the_steps_and_begins_nothing(server: World) -> None:
     assert lines[0] == "umount /srv/a"
     steps = ["drbdadm down test_a", "drbdadm attach renamed", "mount /srv/a"]
     assert [line for line in lines if line in steps] == steps
-    assert lines[-1] == "ask backup to rename"
+    assert lines[-2] == "ask backup to rename"
     untouched(server, before)
     assert host.consultations() == {}
 
@@ -331,6 +334,37 @@ def test_one_that_has_got_further_is_not_given_up(server: World) -> None:
     finished(server)
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OffsiteError("no")])
+@pytest.mark.parametrize("path", [half.FSTAB, config.PATH])
+@pytest.mark.parametrize("hold", [False, True])
+def test_what_cannot_be_written_leaves_it_served_and_mounted(
+    server: World, monkeypatch: pytest.MonkeyPatch, error: Exception, path: Path, hold: bool
+) -> None:
+    if hold:
+        journal.hold(OLD, "the line is needed", frozenset({Forbidden.CONNECT}), "disconnect")
+        server.machine.kernel.connected = False
+    really = drive.execute
+
+    def full(action: object, site: object) -> object:
+        if isinstance(action, WriteFile) and Path(action.path).name == path.name:
+            raise error
+        return really(action, site)
+
+    monkeypatch.setattr(drive, "execute", full)
+    with pytest.raises(OffsiteError, match=r"No space left|no"):
+        run()
+    server.collect()
+    at = server.machine
+    assert (at.kernel_name, at.kernel.primary, at.mounts) == (OLD, True, [("/dev/drbd0", "/srv/a")])
+    assert list(config.load().resources) == [OLD]
+    assert list(journal.operations()) == [f"rename-{OLD}"]
+    monkeypatch.setattr(drive, "execute", really)
+    run()
+    assert server.machine.kernel.primary
+    assert (server.machine.kernel_name, server.machine.mounts) == (NEW, [("/dev/drbd0", "/srv/a")])
+    assert journal.operations() == {}
+
+
 # -- the backup is away, or says no ------------------------------------------------------------------
 
 
@@ -365,13 +399,42 @@ def test_a_backup_that_goes_away_is_asked_by_the_same_command_when_it_is_back(se
     assert list(journal.operations()) == [f"rename-{OLD}"]
     assert server.machine.kernel.primary
     assert server.machine.mounts == [("/dev/drbd0", "/srv/a")]
+    start = f"systemctl --no-ask-password start --no-block {UNITS[NEW]}"
+    assert server.machine.log[-1] == start, "it is stopped in order all the same"
     server.machine.log.clear()
     with pytest.raises(PeerUnreachable):
         run()
-    assert server.machine.log == [], "all is done here"
+    assert server.machine.log == [start], "all else is done here"
     server.away = False
     server.peer = lambda _: protocol.Done()
     run()
+    finished(server)
+
+
+@pytest.mark.parametrize("words", ["drbdadm down", "drbdadm new-resource", "mount /srv/a"])
+def test_a_refusal_from_the_backup_keeps_nothing_from_being_served_once_it_is_begun(server: World, words: str) -> None:
+    def no(_: protocol.Request) -> protocol.Answer:
+        raise Refused("grow of test_a on backup is not finished.", "Finish that first.")
+
+    begin_and_stop_before(server, words)
+    server.peer = no
+    with pytest.raises(Refused, match="grow of test_a on backup"):
+        run()
+    assert server.machine.kernel.primary
+    assert (server.machine.kernel_name, server.machine.mounts) == (NEW, [("/dev/drbd0", "/srv/a")])
+    server.peer = lambda _: protocol.Done()
+    run()
+    finished(server)
+
+
+def test_the_backup_s_word_outlasts_a_slow_umount(server: World) -> None:
+    def slow(line: str) -> None:
+        if line.startswith("umount"):
+            path = host.CONSULTATIONS / f"{NEW}.json"
+            entry = json.loads(path.read_text())
+            path.write_text(json.dumps({**entry, "free": entry["free"] - 2 * host.ANSWER_SECONDS}))
+
+    run(slow)
     finished(server)
 
 
@@ -425,6 +488,14 @@ def test_a_name_in_use_is_refused(server: World, programs: Programs) -> None:
     untouched(server, before)
 
 
+def test_what_is_held_is_not_taken_down(server: World) -> None:
+    before = config.PATH.read_text()
+    journal.hold(OLD, "maintenance", frozenset(Forbidden), "hold")
+    with pytest.raises(Refused, match=r"test_a is held on .* \(maintenance\)"):
+        run()
+    untouched(server, before)
+
+
 @pytest.mark.parametrize("verb", ["add", "grow", "set", "replace-backup", "remove"])
 def test_what_is_unfinished_is_finished_first(server: World, verb: str) -> None:
     journal.begin(verb, OLD, {})
@@ -471,14 +542,45 @@ def test_a_boot_has_nothing_to_put_right_where_nothing_was_changed(server: World
     assert server.machine.files == before
 
 
-def test_what_is_still_up_is_no_boot(server: World) -> None:
+@pytest.mark.parametrize("words", ["drbdadm disconnect", "drbdadm down", f"0_{OLD}.res"])
+@pytest.mark.parametrize("rendered", [False, True])
+def test_what_is_up_by_its_old_name_and_unused_is_taken_down(server: World, words: str, rendered: bool) -> None:
+    """drbd.service has brought it up, or nobody has taken it down."""
+    begin_and_stop_before(server, words)
+    if rendered:
+        apply(config.load())
+    rename.settle([NEW])
+    server.collect()
+    assert server.machine.kernel is None
+    assert list(server.machine.files) == [f"/etc/drbd.d/0_{NEW}.res"]
+    run()
+    finished(server)
+
+
+def test_what_somebody_uses_by_its_old_name_is_left_to_them(server: World) -> None:
     """drbdadm needs its file to take it down."""
     begin_and_stop_before(server, "drbdadm down")
+    server.machine.kernel.primary = True
     rename.settle([NEW])
     server.collect()
     assert list(server.machine.files) == [f"/etc/drbd.d/0_{OLD}.res"]
     run()
     finished(server)
+
+
+def test_a_boot_waits_for_who_is_at_work_as_long_as_the_circle_does(
+    server: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_and_stop_before(server, "drbdadm down")
+    really, waits = rename.files.lock, {}
+
+    def lock(name: str, wait: float) -> AbstractContextManager[None]:
+        waits[name] = wait
+        return really(name, wait)
+
+    monkeypatch.setattr(rename.files, "lock", lock)
+    rename.settle([NEW])
+    assert waits == dict.fromkeys(["site", f"resource-{OLD}", f"resource-{NEW}"], 60.0)
 
 
 # -- the backup --------------------------------------------------------------------------------------
@@ -557,4 +659,4 @@ def test_one_that_cannot_be_seen_any_more_is_taken_no_further(server: World, pro
     log = list(server.machine.log)
     with pytest.raises(OffsiteError, match=r"cannot be seen: .*no answer"):
         run()
-    assert server.machine.log == log
+    assert server.machine.log == [*log, f"systemctl --no-ask-password start --no-block {UNITS[NEW]}"]

@@ -164,7 +164,7 @@ def test_an_interruption_leaves_no_file_and_the_same_command_works(group: Group,
         export(disk)
     group.kill_at = 0
     if number == 2:
-        assert list(journal.operations()) == ["export-seed-test_a"], "its snapshot is there, and status says so"
+        assert list(journal.operations()) == ["export-seed-local:test_a"], "its snapshot is there, and status says so"
         disk.unlink()
     group.write("test_a", content())
     export(disk)
@@ -177,11 +177,23 @@ def test_what_a_power_cut_has_left_is_taken_away_first(group: Group, disk: Path)
     group.origins["test_a_seed"], group.tags["test_a_seed"] = "test_a", TAG
     group.write("test_a_seed", b"old")
     disk.with_name(".seed.part").write_bytes(b"half of it")
-    journal.begin("export-seed", "test_a", {"volume": "local/test_a", "file": str(disk)})
+    journal.begin("export-seed", "local:test_a", {"volume": "local/test_a", "file": str(disk)})
     export(disk)
     assert group.log == ["lvremove", "lvcreate", "lvremove"]
     assert filled(disk) == content()
     assert list(disk.parent.iterdir()) == [disk]
+
+
+def test_what_is_left_of_one_is_taken_away_also_when_the_volume_is_replicated_now(group: Group, disk: Path) -> None:
+    group.origins["test_a_seed"], group.tags["test_a_seed"] = "test_a", TAG
+    group.write("test_a_seed", b"old")
+    for key, volume in {"local:test_a": "local/test_a", "other:test_a": "other/test_a"}.items():
+        journal.begin("export-seed", key, {"volume": volume, "file": str(disk)})
+    config.PATH.write_text(make.CONFIG)
+    with pytest.raises(Refused, match="is replicated already, as test_a"):
+        export(disk)
+    assert group.log == ["lvremove"]
+    assert list(journal.operations()) == ["export-seed-other:test_a"], "that one has a snapshot of its own"
 
 
 def test_a_full_disk_leaves_nothing(group: Group, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,6 +341,30 @@ def test_a_request_ends_in_time_and_the_next_one_goes_on(
     seeded(backup)
 
 
+def test_a_file_that_becomes_a_pipe_when_it_is_opened_is_not_waited_for(
+    backup: World, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, regular = os.lstat, disk.lstat()
+    disk.unlink()
+    os.mkfifo(disk)
+    monkeypatch.setattr(os, "lstat", lambda path, **how: regular if path == str(disk) else really(path, **how))
+    with pytest.raises(Refused, match="is not the whole seed"):
+        replicate(request(disk))
+    assert backup.machine.log == []
+
+
+def test_a_volume_that_somebody_else_has_made_meanwhile_is_not_written_to(
+    backup: World, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(seed, "FILL_SECONDS", -1.0)
+        assert not replicate(request(disk)).made
+    backup.machine.tags.clear()
+    with pytest.raises(Refused, match="was not made by this add"):
+        replicate(request(disk))
+    assert (host.DEVICES / "local/test_a").read_bytes() == b"\x07" * SIZE
+
+
 def test_killed_at_any_note_or_program_the_next_request_goes_on(
     carried: Path, programs: Programs, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,22 +472,19 @@ def test_one_that_was_exchanged_for_another_on_the_way_is_refused(
     assert backup.machine.kernel is None
 
 
-REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (lambda path: path.unlink(), "cannot be opened on .*: No such file"),
-    "a directory": (lambda path: (path.unlink(), path.mkdir()), "is no seed"),
-    "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "is no seed"),
-    "foreign": (lambda path: path.write_bytes(b"\x7fELF" * 1000), "is no seed"),
-    "empty": (lambda path: path.write_bytes(b""), "is no seed"),
-    "deep": (lambda path: path.write_bytes(b"[" * 1000 + b"\n"), "is no seed"),
-    "only a header": (lambda path: path.write_bytes(header(path)), "has no end"),
-    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "has no end"),
-    "another volume's": (
-        lambda path: path.write_bytes(path.read_bytes().replace(b"test_a", b"test_b", 1)),
-        "is the seed of local/test_b with 20 MiB, and not of local/test_a",
-    ),
-    "of another size": (
-        lambda path: path.write_bytes(path.read_bytes().replace(f"{SIZE}".encode(), f"{SIZE - 512}".encode(), 1)),
-        "and not of local/test_a with 20 MiB",
+REFUSED: dict[str, Callable[[Path], object]] = {
+    "missing": lambda path: path.unlink(),
+    "a directory": lambda path: (path.unlink(), path.mkdir()),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a link": lambda path: (path.rename(path.with_name("x")), path.symlink_to("x")),
+    "foreign": lambda path: path.write_bytes(b"\x7fELF" * 1000),
+    "empty": lambda path: path.write_bytes(b""),
+    "deep": lambda path: path.write_bytes(b"[" * 1000 + b"\n"),
+    "only a header": lambda path: path.write_bytes(header(path)),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "another volume's": lambda path: path.write_bytes(path.read_bytes().replace(b"test_a", b"test_b", 1)),
+    "of another size": lambda path: path.write_bytes(
+        path.read_bytes().replace(f"{SIZE}".encode(), f"{SIZE - 512}".encode(), 1)
     ),
 }
 
@@ -461,10 +494,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_what_cannot_be_the_seed_is_refused_before_anything_is_begun(
     backup: World, disk: Path, what: str, only_check: bool
 ) -> None:
-    spoil, reason = REFUSED[what]
-    spoil(disk)
-    with pytest.raises(Refused, match=reason):
+    REFUSED[what](disk)
+    with pytest.raises(Refused) as raised:
         replicate(request(disk, only_check=only_check))
+    said = f"is not there, or is not the whole seed of {DATA} with 20 MiB."
+    assert raised.value.message == f"{disk} on {os.uname().nodename} {said}", "the peer learns nothing else of files"
     assert backup.machine.log == []
     assert journal.operations() == {}
 

@@ -158,7 +158,8 @@ class World:
         seen = self.machine.host()
         volumes = [
             {
-                "lv_name": volume.name.name, "lv_size": f"{volume.size_bytes}", "lv_tags": "",
+                "lv_name": volume.name.name, "lv_size": f"{volume.size_bytes}",
+                "lv_tags": ",".join(volume.tags),
                 "lv_active": "active", "lv_device_open": "open" if volume.open else "",
                 "lv_kernel_major": f"{volume.devno[0]}", "lv_kernel_minor": f"{volume.devno[1]}",
                 "origin": volume.origin, "pool_lv": volume.pool, "data_percent": "",

@@ -90,6 +90,7 @@ class Machine:
     peer_half: Half
     """What the backup would answer."""
     volumes: dict[VolumeName, int]
+    tags: dict[VolumeName, str] = field(default_factory=dict)
     precious: VolumeName | None = None
     """A volume with somebody's data on it."""
     fstab: str = ""
@@ -159,7 +160,14 @@ class Machine:
 
     def host(self) -> Host:
         volumes = {
-            name: LogicalVolume(name, size, True, any(device == name.path for device, _ in self.mounts), (253, number))
+            name: LogicalVolume(
+                name,
+                size,
+                True,
+                any(device == name.path for device, _ in self.mounts),
+                (253, number),
+                frozenset({self.tags[name]} if name in self.tags else ()),
+            )
             for number, (name, size) in enumerate(self.volumes.items())
         }
         devno = {name.path: volume.devno for name, volume in volumes.items()}
@@ -323,6 +331,9 @@ class Machine:
         name = VolumeName(words[-1], words[words.index("--name") + 1])
         size = int(words[words.index("--size") + 1].removesuffix("b"))
         need(name not in self.volumes, f"lvcreate: {name} already exists")
+        self.tags.pop(name, None)
+        if "--addtag" in words:
+            self.tags[name] = words[words.index("--addtag") + 1]
         self.volumes[name] = -(-size // EXTENT) * EXTENT
 
     def _lvextend(self, words: list[str]) -> None:
@@ -348,6 +359,7 @@ class Machine:
     def _blkdiscard(self, words: list[str]) -> None:
         start, length = (int(words[words.index(option) + 1]) for option in ("--offset", "--length"))
         need(self.flavour is Flavour.BACKUP and words[-1] == self.here.volume.path, "blkdiscard: somebody's data")
+        need(self.here.volume != self.precious, "blkdiscard: somebody's data")
         need(not self._attached() and self.here.volume in self.volumes, "blkdiscard: not now")
         need("--zeroout" in words and start <= max(self.zeroed, self.zeroed_in_cache), "blkdiscard: a gap")
         need(start + length <= self.volumes[self.here.volume], "blkdiscard: beyond the end")
@@ -425,6 +437,8 @@ class Machine:
         need(not self.under_way & ENDING, "attach: it is being taken away")
         need(not self.bypassed, "attach: the volume was written to, and the other copy would never know what it lacks")
         need(self.here.volume in self.volumes, "attach: no such volume")
+        backup_s = self.flavour is Flavour.BACKUP and self.here.volume == self.precious
+        need(not backup_s, "attach: the first sync would overwrite somebody's data")
         need(all(device != self.here.volume.path for device, _ in self.mounts), "attach: device is busy")
         self.kernel.attached = True
         self.size = self.size or self.volumes[self.here.volume]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from drbd_offsite import config
-from drbd_offsite.errors import ToolFailed
+from drbd_offsite.errors import Refused, ToolFailed
 from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, MetadataPlace, VolumeName
 from drbd_offsite.observed import Forbidden
 from drbd_offsite.plan.actions import Action, AskPeer, Note, Run, WriteFile, describe
@@ -36,8 +36,8 @@ def task(flavour: Flavour, size: int = make.GIB, **changes: object) -> Task:
     here = make.replica()
     if size > MAX_INDEXED_BYTES:
         here = replace(here, metadata=MetadataPlace(VolumeName("local", "test_a_drbd_meta"), None))
-    there = make.replica(3) if flavour is Flavour.BACKUP else None
-    return replace(Task("test_a", flavour.other, size, here, there), **changes)
+    there, tag = (make.replica(3), "drbd_offsite_copy_1") if flavour is Flavour.BACKUP else (None, "")
+    return replace(Task("test_a", flavour.other, size, here, there, copy_tag=tag), **changes)
 
 
 def machine(flavour: Flavour, made: Task, **changes: object) -> Machine:
@@ -231,6 +231,22 @@ def test_what_is_on_disk_comes_before_what_relies_on_it(scene: str) -> None:
     assert done[-1].startswith("systemctl"), "the unit comes last: what it would bring up is complete"
 
 
+def test_a_volume_that_has_taken_the_copy_s_place_is_never_overwritten() -> None:
+    for step, at in SCENES["backup"]().killed():
+        if at.kernel and at.kernel.attached:
+            break
+        at.volumes[DATA] = make.GIB
+        at.tags, at.precious = {}, DATA
+        with pytest.raises(Refused, match="local/test_a on backup was not made by this add") as raised:
+            at.run_to_the_end()
+        assert "lvrename local test_a" in raised.value.hint, step
+
+
+def test_a_copy_that_an_earlier_version_has_begun_is_finished() -> None:
+    begun = machine(Flavour.BACKUP, task(Flavour.BACKUP, copy_tag=""), volumes={DATA: make.GIB})
+    assert begun.at_the_end().kernel == SCENES["backup"]().at_the_end().kernel
+
+
 def test_old_metadata_are_wiped_only_when_that_was_allowed() -> None:
     at = server(metadata=USED, volumes={DATA: make.GIB, POOL: 128 * make.MIB})
     with pytest.raises(Impossible, match="nobody allowed"):
@@ -316,6 +332,13 @@ def test_a_volume_that_is_not_proven_empty_is_served_at_once_and_then_connected(
 def test_a_backup_that_is_not_connected_in_time_keeps_nothing_from_being_served() -> None:
     end = SCENES["server, empty, backup away"]().at_the_end()
     assert served(end.log)[:2] == ["connect test_a", "primary --force test_a"]
+
+
+def test_what_was_enlarged_meanwhile_is_sent() -> None:
+    """The end of the copy was not made zeros."""
+    end = empty(volumes={DATA: 2 * make.GIB}).at_the_end()
+    assert SKIP not in end.log
+    assert not end.in_step
 
 
 def test_a_hold_is_no_reason_to_wait() -> None:

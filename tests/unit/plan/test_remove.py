@@ -365,6 +365,19 @@ def test_the_copy_of_an_unfinished_add_goes_where_that_is_wanted() -> None:
         assert DATA not in at.volumes, step
 
 
+def test_a_volume_that_the_unfinished_add_has_not_made_stays() -> None:
+    """It has only the name of the copy."""
+    for step, at in UNFINISHED["backup"]().killed():
+        at.operation = replace(
+            at.operation, parameters={**at.operation.parameters, "copy_tag": "drbd_offsite_copy_other"}
+        )
+        if at.volumes.get(DATA) and at.tags.get(DATA) != "drbd_offsite_copy_other":
+            undone(at, delete_copy=True).run_to_the_end()
+            assert DATA in at.volumes, step
+            return
+    pytest.fail("there is no such moment")
+
+
 def test_new_metadata_of_which_nothing_was_noted_are_nobody_s_and_may_stay() -> None:
     """The next add takes a slot with such metadata without a question."""
     for step, at in UNFINISHED["server"]().killed():

@@ -8,7 +8,7 @@ import pytest
 from drbd_offsite import config
 from drbd_offsite.errors import PeerUnreachable, Refused
 from drbd_offsite.model import Flavour
-from drbd_offsite.observed import Consultation, Forbidden, Hold, Host
+from drbd_offsite.observed import Consultation, DiskState, Forbidden, Hold, Host, Role
 from drbd_offsite.plan import rename
 from drbd_offsite.plan.actions import (
     Action,
@@ -198,7 +198,7 @@ def replicating(flavour: Flavour, *names: str, mounts: tuple[str, ...] = (), **c
         text,
         Half.of(make.replica()),
         {DATA: make.GIB, POOL: 512 * make.MIB},
-        precious=DATA,
+        precious=DATA if served else None,
         mounts=[(f"/dev/drbd{number}", target) for target in mounts],
         files=rendered(text, flavour),
         metadata=USED,
@@ -334,11 +334,13 @@ def test_nothing_is_done_to_the_data_or_its_metadata(scene: str) -> None:
             assert "--force" not in action.argv
 
 
-def test_the_backup_is_asked_last_and_by_the_server_alone() -> None:
+def test_the_backup_is_asked_when_it_is_served_again_and_by_the_server_alone() -> None:
+    """Then the unit is started, which waits for what the command has locked, but not for the backup."""
     for scene, start in SCENES.items():
         done = start().run_to_the_end()
         asked = [action for action in done if isinstance(action, AskPeer)]
-        assert asked == (done[-1:] if scene.startswith("server") else [])
+        assert asked == (done[-2:-1] if scene.startswith("server") else [])
+        assert describe(done[-1]).startswith(f"systemctl --no-ask-password start --no-block {UNITS[NEW]}")
 
 
 def test_fstab_keeps_all_but_the_name() -> None:
@@ -483,8 +485,47 @@ def test_a_name_in_use_and_an_operation_that_is_not_finished_are_refused(host: H
 
 
 def test_a_name_that_is_nobody_s_is_free() -> None:
-    others = {"a": make.operation("grow", {}, "x"), "b": make.operation(RENAMING, {"new": "z"}, "y")}
+    others = {
+        "a": make.operation("grow", {}, "x"),
+        "b": make.operation(RENAMING, {"new": "z"}, "y"),
+        "c": make.operation("export-seed", {"volume": "local/test_a", "file": "/mnt/seed"}),
+        "d": make.operation("export-seed", {"volume": "local/renamed", "file": "/mnt/seed"}, NEW),
+    }
     assert rename.free(make.site(), make.host(drbd=[make.seen()], operations=others), OLD, NEW) is None
+
+
+PRIMARY, SECONDARY = Role.PRIMARY, Role.SECONDARY
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        (make.host(drbd=[make.seen()], holds=make.hold(*Forbidden)), "is held on server (somebody said so)"),
+        (make.host(drbd=[make.seen(role=SECONDARY)], holds=make.hold(Forbidden.ATTACH)), "is held on server"),
+        (make.host(drbd=[make.seen()], holds=make.hold(Forbidden.PROMOTE)), "is held on server"),
+        (make.host(drbd=[make.seen(disk=DiskState.DISKLESS)]), "has a copy on server that is Diskless"),
+        (make.host(drbd=[make.seen(disk=DiskState.INCONSISTENT)]), "has a copy on server that is Inconsistent"),
+    ],
+)
+def test_what_would_not_come_up_again_is_not_taken_down(host: Host, reason: str) -> None:
+    refusal = rename.free(make.site(), host, OLD, NEW)
+    assert refusal
+    assert reason in refusal.message
+    assert "would not come up again" in refusal.message
+    assert "drbd-offsite status test_a" in refusal.hint
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        make.host(holds=make.hold(*Forbidden)),
+        make.host(drbd=[make.seen()], holds=make.hold(Forbidden.CONNECT)),
+        make.host(drbd=[make.seen(role=SECONDARY)], holds=make.hold(Forbidden.PROMOTE)),
+        make.host(drbd=[make.seen(role=SECONDARY, disk=DiskState.INCONSISTENT)]),
+    ],
+)
+def test_what_is_down_or_comes_up_as_it_was_may_be_renamed(host: Host) -> None:
+    assert rename.free(make.site(), host, OLD, NEW) is None
 
 
 def test_a_name_that_is_configured_is_in_use() -> None:

@@ -135,7 +135,9 @@ def test_a_task_comes_back_from_disk_as_it_was(task: Task) -> None:
 
 def test_a_task_of_an_earlier_version_has_no_priority() -> None:
     task = Task("test_a", "backup", make.GIB, make.replica())
-    on_disk = {key: value for key, value in task.parameters().items() if key not in ("priority", "reordered")}
+    on_disk = {
+        key: value for key, value in task.parameters().items() if key not in ("priority", "reordered", "copy_tag")
+    }
     assert Task.of(make.operation("add", on_disk)) == task
 
 

@@ -168,6 +168,9 @@ def test_argv() -> None:
     assert "--yes" in create, "nobody is there to answer"
     assert create[create.index("--size") + 1] == "1234b"
     assert create[-1] == "local"
+    assert "--addtag" not in create
+    tagged = lvm.create(volume, 1234, "tag")
+    assert tagged[tagged.index("--addtag") + 1] == "tag"
     assert lvm.extend(volume, 99) == ("lvextend", *lvm.PAST_DRBD, "--size", "99b", "local/test_a")
     assert lvm.remove(volume) == ("lvremove", *lvm.PAST_DRBD, "--yes", "local/test_a")
     thick = lvm.snapshot(volume, VolumeName("local", "x"), "tag", 77)
