@@ -7,7 +7,7 @@ from pathlib import Path
 from . import files, host, journal, peer
 from .errors import OffsiteError, ToolFailed
 from .model import Site
-from .observed import ConnectionState, DiskState, DrbdResource, Forbidden, ReplicationState, Role
+from .observed import DiskState, DrbdResource, Forbidden, ReplicationState, Role
 from .plan.actions import (
     Action,
     AskPeer,
@@ -102,7 +102,7 @@ def _disconnect(name: str, site: Site) -> None:
         except ToolFailed as error:
             complaint = error.message
         seen = host.observe(site).drbd.get(name)
-        if seen is None or seen.connection is None or seen.connection.state is ConnectionState.STANDALONE:
+        if seen is None or seen.standalone:
             return
         time.sleep(1.0)
     raise ToolFailed(f"{name} could not be disconnected: {complaint}.")
@@ -113,7 +113,7 @@ def _skip_sync(name: str, site: Site) -> None:
     try:
         for _ in range(CONNECT_TRIES):
             seen = host.observe(site).drbd.get(name)
-            if seen is not None and (not seen.connection or seen.connection.state is ConnectionState.STANDALONE):
+            if seen is not None and seen.standalone:
                 run(drbd.adm("connect", name))
             elif seen is not None and _untouched(seen):
                 run(drbd.skip_sync(name))

@@ -149,6 +149,11 @@ class DrbdResource:
         return self.connection is not None and self.connection.state is ConnectionState.CONNECTED
 
     @property
+    def standalone(self) -> bool:
+        """There is no connection, nor an attempt at one; 8.4 goes on listing one that has ended."""
+        return self.connection is None or self.connection.state is ConnectionState.STANDALONE
+
+    @property
     def peer_device(self) -> PeerDevice | None:
         connection = self.connection
         return connection.devices[0] if connection and connection.devices else None

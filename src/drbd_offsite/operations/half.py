@@ -368,9 +368,9 @@ def _findings(site: Site, host: Host, task: Task, tell: Tell) -> Findings:
     )
 
 
-def locked(name: str) -> ExitStack:
-    """One operation at a time on a machine's configuration, and on a resource. Raises Refused."""
+def locked(*names: str, wait: float = LOCK_SECONDS) -> ExitStack:
+    """One operation at a time on a machine's configuration, and on resources. Raises Refused."""
     stack = ExitStack()
-    stack.enter_context(files.lock("site", LOCK_SECONDS))
-    stack.enter_context(files.lock(f"resource-{name}", LOCK_SECONDS))
+    for lock in ("site", *(f"resource-{name}" for name in names)):
+        stack.enter_context(files.lock(lock, wait))
     return stack

@@ -1,7 +1,6 @@
 """``rename`` on the server, and the same on the backup, which it asks for it."""
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 
 from .. import config, files, journal, keys, peer, protocol
@@ -46,7 +45,7 @@ def rename(site: Site, name: str, new: str, *, remount: bool = False, dry_run: b
     guards.enforce(guards.flavour(site, Flavour.SERVER, RENAMING))
     guards.enforce(_known(site, name))
     guards.enforce(plan.named(name, new))
-    with _locked(name, new):
+    with half.locked(name, new):
         operation = journal.operations().get(f"{RENAMING}-{name}")
         renaming = Renaming.of(operation) if operation else _decide(site, name, new, remount)
         guards.enforce(_same(renaming, new))
@@ -71,13 +70,6 @@ def _known(site: Site, name: str) -> Refused | None:
     if name in site.resources or f"{RENAMING}-{name}" in journal.operations():
         return None
     return Refused(f"There is no resource {name[:80]}.", f"Configured: {', '.join(site.resources) or 'none'}.")
-
-
-def _locked(name: str, new: str, wait: float = half.LOCK_SECONDS) -> ExitStack:
-    stack = ExitStack()
-    for lock in ("site", f"resource-{name}", f"resource-{new}"):
-        stack.enter_context(files.lock(lock, wait))
-    return stack
 
 
 def _decide(site: Site, name: str, new: str, remount: bool) -> Renaming:
@@ -214,7 +206,7 @@ def settle(names: Collection[str]) -> None:
             continue
         if not _unsettled(config.load(), begun.key):
             continue
-        with _locked(begun.resource, Renaming.of(begun).new, LOCK_SECONDS):
+        with half.locked(begun.resource, Renaming.of(begun).new, wait=LOCK_SECONDS):
             site = config.load()
             while operation := _unsettled(site, begun.key):
                 host = observe(site)
@@ -236,7 +228,7 @@ def follow(site: Site, requester: str, request: protocol.Rename) -> protocol.Don
     """The backup's half of a peer's ``rename``: the same request again finishes it, or finds it done."""
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "what a server asks for"))
     guards.enforce(plan.named(request.name, request.new))
-    with _locked(request.name, request.new):
+    with half.locked(request.name, request.new):
         site = config.load()
         name = request.name if request.name in site.resources else request.new
         resource = protocol.resource_of(site, requester, name)

@@ -10,7 +10,7 @@ from .. import journal, protocol
 from ..errors import Refused
 from ..host import observe, survey
 from ..model import Flavour, Resource, Site
-from ..observed import ConnectionState, DiskState, Forbidden, Host, Operation, Role
+from ..observed import DiskState, Forbidden, Host, Operation, Role
 from ..peer import ask
 from ..plan import guards
 from ..plan.actions import Action, Disconnect
@@ -64,8 +64,7 @@ def _replace(site: Site, resource: Resource, tell: Callable[[str], None]) -> Non
 
 def _steps(site: Site, host: Host, operation: Operation) -> Iterator[Action]:
     seen = host.drbd.get(operation.resource)
-    connection = seen.connection if seen else None
-    if connection is not None and connection.state is not ConnectionState.STANDALONE:
+    if seen is not None and not seen.standalone:
         yield Disconnect(operation.resource, "the kernel still has the lost machine's port")
     yield from half.steps(site, host, operation)
 

@@ -6,7 +6,7 @@ from itertools import islice
 
 from ..errors import Refused
 from ..model import METADATA_SLOT_BYTES, Flavour, MetadataPlace, Resource, RestorePoint, Site
-from ..observed import ConnectionState, DiskState, DrbdResource, Host
+from ..observed import DiskState, DrbdResource, Host
 from ..tools import drbd, lvm_filter
 from . import restore_point
 from .diagnosis import Finding, Severity
@@ -67,7 +67,7 @@ def _absent(command: str, seen: DrbdResource) -> bool:
     """Whether the command would make something that is not there at all, which says nothing about the file."""
     match command:
         case "connect":
-            return seen.connection is None or seen.connection.state is ConnectionState.STANDALONE
+            return seen.standalone
         case "new-minor":
             return not seen.volumes
     return False

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from .. import config
 from ..errors import Refused
 from ..model import Flavour, Resource, Site
-from ..observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, Operation, Role
+from ..observed import DiskState, DrbdResource, Forbidden, Host, Operation, Role
 from ..protocol import Half, Replicate
 from ..render import Credentials, Rendered, render
 from ..tools import drbd, filesystem, lvm, systemd
@@ -205,8 +205,7 @@ def _reorder(host: Host, operation: Operation, whole: Site) -> Iterator[Once]:
 def _connect(site: Site, host: Host, task: Task, seen: DrbdResource | None) -> Iterator[Run]:
     address = site.address_here(site.peers[task.peer])
     present = address in host.addresses
-    connection = seen.connection if seen else None
     if host.held(task.name, Forbidden.CONNECT):
         return  # the circle connects it once the hold is lifted
-    if present and (connection is None or connection.state is ConnectionState.STANDALONE):
+    if present and (seen is None or seen.standalone):
         yield Run(drbd.adm("connect", task.name), f"{address} is there")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ..errors import Refused
 from ..model import Flavour, Replica, Site
-from ..observed import ConnectionState, Host, Role
+from ..observed import Host, Role
 from ..tools import drbd, filesystem
 from .actions import Action, Disconnect, Run
 
@@ -27,6 +27,6 @@ def leave(host: Host, name: str, why: str) -> Iterator[Action]:
     seen = host.drbd.get(name)
     if seen is None:
         return
-    if seen.connection is not None and seen.connection.state is not ConnectionState.STANDALONE:
+    if not seen.standalone:
         yield Disconnect(name, why)
     yield Run(drbd.adm("down", name), why)
