@@ -8,7 +8,7 @@ FULL_SECONDS = 60.0
 SOON_SECONDS = 1.0
 """To the next look at what is waited for and comes without an event."""
 
-GAP_SECONDS = 0.5
+GAP_SECONDS = 0.25
 """Between two looks at one resource: events come in bursts, and the first one is answered at once."""
 
 PATIENCE_SECONDS = 10.0

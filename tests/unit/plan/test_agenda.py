@@ -93,7 +93,7 @@ def test_a_burst_of_events_is_two_looks(course: Course) -> None:
     for _ in range(40):
         course.agenda.appeared("a", course.now)
         course.look()
-        course.now += 0.01
+        course.now += GAP_SECONDS / 50
     course.until(START + 20.0)
     assert course.times("a") == pytest.approx([START + 7.0, START + 7.0 + GAP_SECONDS])
 
