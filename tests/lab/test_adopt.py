@@ -47,7 +47,7 @@ def _await_both_copies(lab: Lab) -> None:
     lab.server.wait_for("both copies are up to date", both, 120)
 
 
-BY_HAND = Stage("by hand", _by_hand, INSTALLED, _await_both_copies)
+BY_HAND = Stage("by-hand", _by_hand, INSTALLED, _await_both_copies)
 """The how-to has been followed; the packages are installed, and know nothing of it."""
 
 

@@ -5,6 +5,7 @@ The steps are found by an undisturbed run. What the machines are in the end is w
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -58,52 +59,80 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("fault", ["killed", "power", "link"])
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a command leaves on both machines, and its steps on each."""
+
+    outcome: dict[str, object]
+    steps: dict[str, list[str]]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(lab: Lab) -> Callable[[str], Undisturbed]:
+    """By the verb, and run once for each."""
+
+    @functools.cache
+    def run(verb: str) -> Undisturbed:
+        case = CASES[verb]
+        lab.enter(case.stage)
+        lab.server.run(case.command, timeout=600)
+        case.settled(lab)
+        steps = {machine.name: machine.run("cat /run/steps").stdout.splitlines() for machine in lab.machines}
+        return Undisturbed(outcome(lab), steps)
+
+    return run
+
+
+@pytest.mark.parametrize("fault", ["killed", "power of the server", "power of the backup", "link"])
 @pytest.mark.parametrize("where", ["server", "backup"])
 @pytest.mark.parametrize("verb", list(CASES))
-def test_every_step_can_be_the_last(lab: Lab, verb: str, where: str, fault: str) -> None:
-    case = CASES[verb]
-    lab.enter(case.stage)
-    lab.server.run(case.command, timeout=600)
-    case.settled(lab)
-    wanted = outcome(lab)
-    steps = steps_of(getattr(lab, where))
+def test_every_step_can_be_the_last(
+    lab: Lab, undisturbed: Callable[[str], Undisturbed], verb: str, where: str, fault: str
+) -> None:
+    case, wanted = CASES[verb], undisturbed(verb)
+    steps = wanted.steps[where]
     assert steps, "an operation without a step on this machine"
     chosen = range(1, len(steps) + 1)
     if only := os.environ.get("DRBD_OFFSITE_CRASH_STEPS"):
         chosen = range(*map(int, only.split(":")))
     for number in chosen:
-        step = f"{verb}, {where} {fault} after step {number}, {steps[number - 1]}"
+        step = f"{verb}, {fault}, after step {number} of {len(steps)} on the {where}: {steps[number - 1]}"
         print(step, flush=True)
         lab.enter(case.stage)
         machine: Machine = getattr(lab, where)
         machine.run(f"echo {number} >/run/stop-after; rm -f /run/steps")
         lab.server.run(f"({case.command} >/root/said 2>&1; echo $? >/root/code) >/dev/null 2>&1 &")
         machine.wait_for(step, "test -s /run/stopped", 180)
-        _befall(lab, machine, fault)
-        if fault != "link" and verb != "remove":  # the one goes on, the other is finished by the watcher
+        ended = _befall(lab, machine, fault)
+        if ended and verb != "remove":  # which the watcher finishes
             assert product.status(lab.server)["operations"], f"{step}: nobody sees that it is unfinished"
         lab.mend_link()
         product.await_tunnel(lab)
         finish(lab, case)
         case.settled(lab)
-        assert outcome(lab) == wanted, step
+        assert outcome(lab) == wanted.outcome, step
 
 
-def steps_of(machine: Machine) -> list[str]:
-    return machine.run("cat /run/steps").stdout.splitlines()
+LINK_SECONDS = 20
+"""Nothing can be waited for: the command goes on where it needs no link, and waits where it does."""
 
 
-def _befall(lab: Lab, machine: Machine, fault: str) -> None:
+def _befall(lab: Lab, machine: Machine, fault: str) -> bool:
+    """Whether it ended what had stopped itself on ``machine``; else that goes on."""
     if fault == "killed":
         machine.run("kill -9 $(cat /run/stopped)")
-    elif fault == "power":
-        machine.power_off()
-        machine.start()
-    else:
+        return True
+    if fault == "link":
         lab.cut_link()
         machine.run("kill -CONT $(cat /run/stopped)")
-        time.sleep(20)  # nothing can be waited for: it goes on where it needs no link, and waits where it does
+        time.sleep(LINK_SECONDS)
+        return False
+    hit = lab.server if fault == "power of the server" else lab.backup
+    hit.power_off()
+    if hit is not machine:
+        machine.run("kill -CONT $(cat /run/stopped)")
+    hit.start()
+    return hit is machine
 
 
 def finish(lab: Lab, case: Case) -> None:

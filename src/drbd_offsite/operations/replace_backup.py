@@ -6,7 +6,7 @@ connecting meanwhile: the kernel still has the lost machine's port.
 
 from collections.abc import Callable, Iterator
 
-from .. import journal, protocol
+from .. import config, journal, protocol
 from ..errors import Refused
 from ..host import observe, survey
 from ..model import Flavour, Resource, Site
@@ -17,7 +17,7 @@ from ..plan.actions import Action, Disconnect
 from ..plan.task import Task
 from ..reconcile import reconcile
 from ..render import resync_order
-from . import half
+from . import half, tune
 from .drive import drive
 
 SETTER = "replace-backup"
@@ -59,6 +59,7 @@ def _replace(site: Site, resource: Resource, tell: Callable[[str], None]) -> Non
         operation = journal.begin(SETTER, resource.name, task.parameters())
     journal.hold(resource.name, reason, frozenset({Forbidden.CONNECT}), SETTER)
     drive(operation, _steps, tell, half.answered)
+    tune.hand_over(config.load(), resource, tell)
     journal.lift(resource.name, SETTER, set_by=SETTER)
 
 

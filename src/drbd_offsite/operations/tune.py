@@ -12,7 +12,7 @@ from .. import config, journal, protocol
 from ..errors import BadRequest, OffsiteError, PeerUnreachable, Refused, UsageError
 from ..execute import execute
 from ..host import observe
-from ..model import Flavour, Resource, Site
+from ..model import TUNABLE, Flavour, Resource, Site
 from ..observed import Host
 from ..plan import guards
 from ..plan import tune as plan
@@ -97,6 +97,14 @@ def _ask(site: Site, resource: Resource, decided: Change, tell: Tell) -> None:
     action = AskPeer(resource.peer, request, f"{decided.key} is to be {decided.value} on both machines")
     tell(describe(action))
     execute(action, site)
+
+
+def hand_over(site: Site, resource: Resource, tell: Tell) -> None:
+    """Give a backup whose half is new the values that this server has, where they are not the usual ones."""
+    written = config.resource_keys(resource)
+    for key in TUNABLE:
+        if value := written.get(f"resources.{resource.name}.{key}"):
+            _ask(site, resource, Change(key, value, value), tell)
 
 
 def _settle(name: str, key: str, value: str, tell: Tell) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from drbd_offsite import config, journal, protocol
 from drbd_offsite.errors import PeerUnreachable, Refused
+from drbd_offsite.operations.apply import apply
 from drbd_offsite.operations.replace_backup import replace_backup
 
 from .. import make
@@ -17,19 +18,36 @@ NEW = make.replica(9)
 """Where the new machine has its half; another minor, slot and port than the lost one's."""
 
 
+class Spare:
+    """The other machine: the lost one until it ``joins``, and then one that knows of nothing."""
+
+    def __init__(self) -> None:
+        self.half, self.tuned = THERE, dict[str, str]()
+
+    def joins(self) -> None:
+        self.half = NEW
+
+    def __call__(self, request: protocol.Request) -> protocol.Answer:
+        match request:
+            case protocol.Hello():
+                return protocol.Greeting("spare", "backup", "8.4.11", "2026-01-01T00:00:00+00:00")
+            case protocol.Tune("test_a", key, value, only_check=False):
+                self.tuned[key] = value
+                return protocol.Done()
+            case protocol.Replicate():
+                return protocol.Replicated(protocol.Half.of(self.half), make.GIB)
+        raise AssertionError(request)
+
+
 def lost(programs: Programs, root: Path) -> World:
     """test_a is served, its backup is gone for good, and another machine has joined."""
     world = World(bare(SERVER), programs, root)
-    halves = [THERE]
-
-    def peer(request: protocol.Request) -> protocol.Answer:
-        if isinstance(request, protocol.Hello):
-            return protocol.Greeting("spare", "backup", "8.4.11", "2026-01-01T00:00:00+00:00")
-        return protocol.Replicated(protocol.Half.of(halves[-1]), make.GIB)
-
-    world.peer = peer
+    world.peer = spare = Spare()
     add()
-    halves.append(NEW)
+    changed = {"resources.test_a.alerts": "faults", "resources.test_a.resync_rate": "2000"}
+    config.PATH.write_text(config.updated(config.PATH.read_text(), changed))
+    apply(config.load())
+    spare.joins()
     world.collect()
     assert world.machine.kernel is not None
     world.machine.kernel.connected, world.machine.in_step = True, False
@@ -52,6 +70,8 @@ def replaced(world: World) -> None:
     assert at.kernel is not None
     assert at.kernel.primary
     assert at.kernel.connected
+    assert isinstance(world.peer, Spare)
+    assert world.peer.tuned == {"resync_rate": "2000", "alerts": "faults"}, "what the usual ones are not"
 
 
 def test_the_new_machine_s_half_is_taken_and_connected_while_the_server_serves(programs: Programs, root: Path) -> None:
