@@ -43,6 +43,13 @@ class ToolFailed(OffsiteError):
     """An external program exited with an error, or did not end in time."""
 
 
+class SystemFailed(OffsiteError):
+    """The kernel said no to reading or writing a file: a full disk, above all."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"{error}.", "Where a disk is full or read-only, see to that; the same command then goes on.")
+
+
 class Refused(OffsiteError):
     """A guard said no, and nothing was changed."""
 

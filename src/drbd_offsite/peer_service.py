@@ -5,10 +5,11 @@ authorized_keys fixes for the key; nothing that the peer sends can change it.
 """
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from . import config, journal, protocol
-from .errors import BadRequest, ExitCode, OffsiteError
+from .errors import BadRequest, ExitCode, OffsiteError, SystemFailed
 from .model import Site
 from .operations.report import report
 from .reconcile import reconcile
@@ -22,11 +23,18 @@ def serve(peer: str, enrolling: bool) -> int:
         answer = _answer(config.load(), peer, enrolling, request)
     except OffsiteError as error:
         if isinstance(error, BadRequest):
-            journal.record("bad-request", "", f"A request of {peer} was refused: {error}")
-        sys.stdout.write(protocol.encode_error(error))
-        return error.exit_code
+            with suppress(OSError):  # a full disk: the peer gets its answer all the same
+                journal.record("bad-request", "", f"A request of {peer} was refused: {error}")
+        return _say_no(error)
+    except OSError as error:
+        return _say_no(SystemFailed(error))
     sys.stdout.write(protocol.encode_answer(answer))
     return ExitCode.DONE
+
+
+def _say_no(error: OffsiteError) -> int:
+    sys.stdout.write(protocol.encode_error(error))
+    return error.exit_code
 
 
 def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -> protocol.Answer:

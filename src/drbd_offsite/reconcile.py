@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from . import files, journal
-from .errors import OffsiteError, Refused
+from .errors import OffsiteError, Refused, SystemFailed
 from .execute import execute
 from .host import observe
 from .model import Resource, Site
@@ -53,8 +53,8 @@ def _one(site: Site, host: Host | None, resource: Resource, tell: Callable[[str]
             return _round(site, resource, tell)
     except Refused as error:
         return Outcome(resource.name, (), error.message, soon=True, failed=error)
-    except OSError as error:  # a full /run, above all
-        return _failed(resource, (), OffsiteError(f"{error}."))
+    except OSError as error:
+        return _failed(resource, (), SystemFailed(error))
 
 
 def _failed(resource: Resource, done: Iterable[str], error: OffsiteError) -> Outcome:

@@ -1,5 +1,7 @@
+import errno
 import io
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +155,20 @@ def test_a_refusal_of_the_operation_is_no_bad_request(backup: World, monkeypatch
     monkeypatch.setattr(half, "replicate", no)
     assert refused(REQUEST) == "no"
     assert journal.events() == []
+
+
+def test_a_full_disk_is_an_answer_too(backup: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    del backup
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(half, "replicate", full)
+    code, said = serve(REQUEST)
+    assert code == ExitCode.FAILED
+    assert "No space left" in said["error"]["message"]
+    monkeypatch.setattr(journal, "record", full)
+    assert refused("no request at all"), "what cannot be noted is refused all the same"
 
 
 def test_a_key_is_set_on_request_and_nothing_else_is(backup: World) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from ..errors import ExitCode, OffsiteError
+from ..errors import ExitCode, OffsiteError, SystemFailed
 
 VERBS = {
     "status": "what a person wants to know about each resource, worst first",
@@ -53,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has seen enough; Python's own flush at the end must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
+    except OSError as error:
+        complain(SystemFailed(error))
+        return ExitCode.FAILED
     except KeyboardInterrupt:
         print("Interrupted. Running the same command again goes on from here.", file=sys.stderr)
         return 130

@@ -86,8 +86,8 @@ def describe(seen: DrbdResource | None, progress: Progress | None) -> tuple[str,
     if seen is None:
         return "it is not up", True
     device = seen.peer_device
-    if device is None or seen.connection is None:
-        return "not connected; the sync goes on when the backup is there again", True
+    if device is None or seen.connection is None or seen.standalone:
+        return "not connected; the sync goes on once it is, and drbd-offsite status says what keeps it", True
     if seen.disk is DiskState.UP_TO_DATE and device.disk is DiskState.UP_TO_DATE:
         return "both copies are up to date", True
     if device.replication.resyncing:

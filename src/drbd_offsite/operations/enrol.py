@@ -24,6 +24,7 @@ from ..run import run
 from ..tools import iproute, ssh, systemd
 from ..tools.openvpn import diagnose
 from .apply import apply, save
+from .half import locked
 
 Tell = Callable[[str], None]
 
@@ -38,7 +39,7 @@ FULL_PACKET = 1420
 def invite(site: Site, peer_name: str = "", now: datetime | None = None) -> Invitation:
     """A new invitation; an earlier one for the same peer is good no longer. Raises Refused."""
     guards.enforce(guards.flavour(site, Flavour.SERVER, "invite"))
-    with files.lock("site", 5.0):
+    with locked():
         invited = _invited(site, peer_name)
         now = now or datetime.now(UTC)
         keys.make_own(invited, hostname())
@@ -120,7 +121,7 @@ def join(text: str, tell: Tell) -> Peer:
 
     Raises Refused for an invitation that is not good here, PeerUnreachable when the tunnel does not come up.
     """
-    with files.lock("site", 5.0):
+    with locked():
         guards.enforce(guards.flavour(config.load(), Flavour.BACKUP, "join"))
         invitation = parse(text, datetime.now(UTC))
         used = keys.token_hash(invitation.token)
@@ -239,11 +240,12 @@ def enrol(site: Site, name: str, request: protocol.Enrol, now: datetime) -> prot
         )
     place = keys.directory(name)
     known_host = ssh.known_host(site.address_there(enrolling), site.service_port, request.ssh_host_key)
-    files.write(place / "known_hosts", known_host, 0o600)
-    files.write(place / "peer_ssh.pub", request.ssh_key + "\n", 0o600)
-    keys.keep_invitation(name, replace(opened, used=True))
-    site = save({f"peers.{name}.hostname": request.hostname, f"peers.{name}.fingerprint": request.fingerprint})
-    apply(site)
+    with locked():
+        files.write(place / "known_hosts", known_host, 0o600)
+        files.write(place / "peer_ssh.pub", request.ssh_key + "\n", 0o600)
+        keys.keep_invitation(name, replace(opened, used=True))
+        site = save({f"peers.{name}.hostname": request.hostname, f"peers.{name}.fingerprint": request.fingerprint})
+        apply(site)
     journal.record("enrolled", "", f"{request.hostname} was enrolled as {name}.")
     unit = systemd.tunnel_unit(enrolling)
     if unit:
@@ -256,8 +258,9 @@ def hello(site: Site, name: str) -> protocol.Greeting:
     """A peer's first word with its own key ends its enrolment."""
     opened = keys.open_invitation(name)
     if opened is not None and opened.used:
-        keys.close_invitation(name)
-        apply(site)
+        with locked():
+            keys.close_invitation(name)
+            apply(config.load())  # which may have changed since the request came
     version = observe(site).drbd_version  # takes a moment, and the time is to be that of the answer
     return protocol.Greeting(hostname(), site.flavour, version, journal.now())
 

@@ -35,7 +35,7 @@ def replace_backup(site: Site, peer: str, tell: Callable[[str], None]) -> list[s
     resources = [site.resources[name] for name in resync_order(site, peer)]
     apart = [resource for resource in resources if not _connected(host, resource)]
     for resource in apart:
-        guards.enforce(_served(host, resource))
+        guards.enforce(_served(host, resource) or _held(host, resource))
     if not apart:
         raise Refused(f"{peer} has its half of every resource and is connected.", "There is nothing to replace.")
     ask(site, site.peers[peer], protocol.Hello(), protocol.Greeting)  # before anything is begun: is it there at all
@@ -82,4 +82,16 @@ def _served(host: Host, resource: Resource) -> Refused | None:
     return Refused(
         f"{resource.name} is not served here from a complete copy, and a new backup gets what is here.",
         f"drbd-offsite status {resource.name} says what is the matter. The lost backup may have had the newer data.",
+    )
+
+
+def _held(host: Host, resource: Resource) -> Refused | None:
+    holds = host.holds.get(resource.name, ())
+    hold = next((h for h in holds if Forbidden.CONNECT in h.forbids and h.set_by != SETTER), None)
+    if hold is None:
+        return None
+    return Refused(
+        f"{resource.name} is held: {hold.reason}. A new backup would get no copy of it.",
+        f"If that was about the lost backup: drbd-offsite connect {resource.name} ends it. "
+        f"Otherwise drbd-offsite status {resource.name} says what does.",
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import NoReturn
 
 from .. import config, journal, protocol
-from ..errors import BadRequest, OffsiteError, PeerUnreachable, Refused, UsageError
+from ..errors import BadRequest, OffsiteError, PeerUnreachable, Refused, SystemFailed, UsageError
 from ..execute import execute
 from ..host import observe
 from ..model import TUNABLE, Flavour, Resource, Site
@@ -45,6 +45,8 @@ def change(name: str, key: str, asked: str, tell: Tell) -> str:
             raise
         except OffsiteError as error:
             _put_back(site, resource, decided, error, tell)
+        except OSError as error:
+            _put_back(site, resource, decided, SystemFailed(error), tell)
         journal.end(operation)
     return decided.value
 
@@ -78,13 +80,13 @@ def _put_back(site: Site, resource: Resource, failed: Change, error: OffsiteErro
     name, key, before = resource.name, failed.key, failed.before
     tell(f"{error.message} The old value is put back.")
     old = replace(failed, value=before)
-    operation = journal.begin("set", name, asdict(old))
     try:
+        operation = journal.begin("set", name, asdict(old))
         _settle(name, key, before, tell)
         _ask(site, resource, old, tell)
-    except OffsiteError as second:
+    except (OffsiteError, OSError) as second:
         raise OffsiteError(
-            f"{error.message} Putting the old value back has failed too: {second.message}",
+            f"{error.message} Putting the old value back has failed too: {second}",
             f"Nothing is lost; the two machines may differ in it until this has done its work: "
             f"drbd-offsite set {name} {key} {before}",
         ) from error

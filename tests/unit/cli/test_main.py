@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -124,6 +125,17 @@ def test_each_end_has_its_exit_code(
     assert said.out == ""
     if isinstance(end, OffsiteError):
         assert said.err == "drbd-offsite: a\nb\n"
+
+
+def test_a_full_disk_is_said_in_a_sentence(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/var/lib/drbd-offsite/x")
+    monkeypatch.setattr(cli, "module", lambda _: Verb(full))
+    said = command("status")
+    assert said.code == ExitCode.FAILED
+    first, second = said.err.splitlines()
+    assert "No space left on device" in first
+    assert "/var/lib/drbd-offsite/x" in first
+    assert "goes on" in second
 
 
 def test_exit_codes_are_the_documented_ones() -> None:

@@ -161,6 +161,7 @@ SYNC = {"replication": ReplicationState.SYNC_SOURCE, "peer_disk": DiskState.INCO
     [
         (None, "not up", True),
         (make.seen(state=None), "not connected", True),
+        (make.seen(state=ConnectionState.STANDALONE, peer_disk=DiskState.UNKNOWN), "not connected", True),
         (make.seen(), "both copies are up to date", True),
         (make.seen(**SYNC), "256 MiB left", False),
         (make.seen(**SYNC | {"replication": ReplicationState.PAUSED_SYNC_SOURCE}), "256 MiB left", False),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, host, invitation, journal, keys, peer, protocol
+from drbd_offsite import config, files, host, invitation, journal, keys, peer, protocol
 from drbd_offsite.errors import PeerUnreachable, Refused
 from drbd_offsite.model import Flavour, TunnelMode
-from drbd_offsite.operations import enrol
+from drbd_offsite.operations import enrol, half
 from drbd_offsite.tools import systemd
 
 from .. import make
@@ -84,6 +84,7 @@ class Pair:
             self.patch.setattr(keys, "ROOT", self.here.keys)
             self.patch.setattr(peer, "KEYS", self.here.keys)
             self.patch.setattr(journal, "STATE", self.here.state)
+            self.patch.setattr(files, "LOCKS", self.here.state.with_name(f"{self.here.name}-locks"))
 
     def answer(self, argv: tuple[str, ...], stdin: str) -> Answer | None:
         assert self.here is not None
@@ -402,6 +403,22 @@ def test_a_greeting_ends_the_enrolment_and_later_ones_change_nothing(pair: Pair)
         greeting = enrol.hello(config.load(), "backup")
         assert (greeting.hostname, greeting.flavour) == ("server", "server")
         assert {p: p.read_text() for p in keys.ROOT.rglob("*") if p.is_file()} == before
+
+
+def test_nobody_enrols_while_another_command_changes_the_configuration(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would write the whole file from what it had read."""
+    pair.configure()
+    with pair.on("server"):
+        token = enrol.invite(config.load(), now=NOW).token
+    request = protocol.Enrol(token, "backup", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
+    monkeypatch.setattr(half, "LOCK_SECONDS", 0.0)
+    with pair.on("server"), files.lock("site", 0.0):
+        before = config.PATH.read_text()
+        with pytest.raises(Refused, match="at work on site"):
+            enrol.enrol(config.load(), "backup", request, NOW)
+        assert config.PATH.read_text() == before
 
 
 def test_a_backup_that_was_lost_is_replaced_by_a_new_invitation(pair: Pair) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from drbd_offsite import config, journal, protocol
 from drbd_offsite.errors import PeerUnreachable, Refused
+from drbd_offsite.observed import Forbidden
 from drbd_offsite.operations.apply import apply
 from drbd_offsite.operations.replace_backup import replace_backup
 
@@ -116,4 +117,13 @@ def test_a_server_without_a_complete_copy_gives_nothing_to_a_new_backup(programs
     world.machine.kernel.primary = False
     with pytest.raises(Refused, match="not served here"):
         replace()
+    assert world.machine.log == []
+
+
+def test_what_is_held_is_refused_and_not_waited_for_without_an_end(programs: Programs, root: Path) -> None:
+    world = lost(programs, root)
+    journal.hold("test_a", "the copies have diverged", frozenset({Forbidden.CONNECT}), "split-brain")
+    with pytest.raises(Refused, match="the copies have diverged") as refused:
+        replace()
+    assert "drbd-offsite connect test_a" in refused.value.hint
     assert world.machine.log == []

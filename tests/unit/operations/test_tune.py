@@ -1,5 +1,7 @@
 """``set`` and ``tune`` on a machine whose resources are in use, killed at every file and every program."""
 
+import errno
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -381,6 +383,20 @@ def test_what_the_backup_cannot_do_is_put_back_on_both(server: Pair) -> None:
     failed = Answer(protocol.encode_error(OffsiteError("drbdsetup failed", "See there.")))
     server.peer_says = lambda request: failed if (request.value, request.only_check) == ("9", False) else None
     with pytest.raises(OffsiteError, match=r"The peer says: drbdsetup failed .* 0 as before"):
+        change("priority", "9")
+    assert server.state() == before
+    server.settled("priority", "0")
+
+
+def test_where_the_disk_is_full_the_backup_is_put_back_too(server: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, save = server.state(), tune.save
+
+    def full(_: object) -> None:
+        monkeypatch.setattr(tune, "save", save)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tune, "save", full)
+    with pytest.raises(OffsiteError, match=r"No space left .* 0 as before"):
         change("priority", "9")
     assert server.state() == before
     server.settled("priority", "0")
