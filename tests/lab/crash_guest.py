@@ -17,24 +17,41 @@ STEPS, AT, STOPPED = Path("/run/steps"), Path("/run/stop-after"), Path("/run/sto
 
 def install() -> None:
     from drbd_offsite import execute as module
+    from drbd_offsite import journal
     from drbd_offsite.operations import drive, grow
     from drbd_offsite.plan.actions import describe
 
-    execute, count = module.execute, 0
+    execute, begin, end, count = module.execute, journal.begin, journal.end, 0
 
-    def counted(action: Any, site: Any) -> Any:
+    def done(step: str) -> None:
         nonlocal count
-        answer = execute(action, site)
         count += 1
         with STEPS.open("a", encoding="utf-8") as steps:
-            steps.write(describe(action) + "\n")
+            steps.write(step + "\n")
         if AT.exists() and count == int(AT.read_text()):
             AT.unlink()
             STOPPED.write_text(f"{os.getpid()}")
             os.kill(os.getpid(), signal.SIGSTOP)
+
+    def counted(action: Any, site: Any) -> Any:
+        answer = execute(action, site)
+        done(describe(action))
         return answer
 
-    drive.execute = grow.execute = counted  # type: ignore[attr-defined]
+    def begun(verb: str, resource: str, parameters: Any) -> Any:
+        new = f"{verb}-{resource}" not in journal.operations()
+        operation = begin(verb, resource, parameters)
+        if new:
+            done(f"{verb} is begun")
+        return operation
+
+    def ended(operation: Any, *how: Any) -> None:
+        end(operation, *how)
+        done(f"{operation.verb} is over")
+
+    # The module's own too: a step and the note of it are two.
+    module.execute = drive.execute = grow.execute = counted  # type: ignore[attr-defined]
+    journal.begin, journal.end = begun, ended  # type: ignore[assignment]
 
 
 if {"add", "grow", "remove", "peer-service"} & set(sys.argv):
