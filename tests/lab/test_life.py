@@ -174,7 +174,7 @@ def test_one_of_three_is_removed_and_the_order_of_first_syncs_is_right(lab: Lab)
     assert "resync-after" not in lab.backup.run("cat /etc/drbd.d/*_test_c.res").stdout
     product.await_up_to_date(lab, "test_c")
     lab.server.run("lvcreate -q -y -L 8M -n test_d local && drbd-offsite add local/test_d", timeout=300)
-    assert "/dev/drbd1" in lab.server.run("drbd-offsite status").stdout, "the freed minor is used again"
+    assert product.resource(lab.server, "test_d")["device"] == "/dev/drbd1", "the freed minor is used again"
 
 
 @pytest.mark.thorough
