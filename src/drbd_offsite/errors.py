@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
     REFUSED = 3
     PEER_UNREACHABLE = 4
     HELD = 5
+    WARNED = 6
 
 
 class OffsiteError(Exception):

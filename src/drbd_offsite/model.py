@@ -73,7 +73,6 @@ class VolumeName:
         Raises ValueError for anything else.
         """
         if text.startswith("/dev/mapper/"):
-            # device-mapper doubles the hyphens of the two names and joins them by a single one.
             parts = re.split(r"(?<!-)-(?!-)", text.removeprefix("/dev/mapper/"))
             text = "/".join(part.replace("--", "-") for part in parts)
         match = cls.PATTERN.match(text.removeprefix("/dev/"))
@@ -84,6 +83,11 @@ class VolumeName:
     @property
     def path(self) -> str:
         return f"/dev/{self.group}/{self.name}"
+
+    @property
+    def mapper_path(self) -> str:
+        """Device-mapper doubles the hyphens of the two names and joins them by a single one."""
+        return "/dev/mapper/" + "-".join(part.replace("-", "--") for part in (self.group, self.name))
 
     def __str__(self) -> str:
         return f"{self.group}/{self.name}"

@@ -15,6 +15,9 @@ from .stages import INSTALLED, VG, VOLUME, VOLUME_MB
 HOWTO = Path(__file__).parents[1] / "data/adopt/howto"
 SECRET = "some-shared-secret-of-your-choice"
 
+FSTAB_LINE = "/dev/drbd/by-res/test_a\t/srv/data ext4 noatime,x-systemd.requires=drbd.service 0 2\n"
+MOUNTED = "/dev/drbd0 /srv/data ext4 noatime,nofail,x-systemd.requires=drbd-offsite@test_a.service 0 2"
+
 
 def _by_hand(lab: Lab) -> None:
     lab.both(_tunnel)
@@ -68,11 +71,14 @@ def _adopt(lab: Lab) -> None:
 @pytest.mark.thorough
 def test_what_the_how_to_has_made_is_adopted_without_a_reconnect(lab: Lab) -> None:
     lab.enter(BY_HAND)
-    lab.server.run("mount /dev/drbd/by-disk/local/test_a /mnt")
+    lab.both(lambda machine: machine.run("systemctl enable --quiet drbd.service"))
+    lab.server.run("mkdir /srv/data && cat >>/etc/fstab", input=FSTAB_LINE)
+    lab.server.run("systemctl daemon-reload && mount /srv/data")
     before = {machine.name: _connection(machine) for machine in lab.machines}
     assert before["server"]
     plan = lab.server.run("drbd-offsite adopt --dry-run").stdout
     assert "c-max-rate" in plan
+    assert MOUNTED in plan
     lab.server.run("test ! -e /etc/drbd-offsite/keys/backup/drbd.secret")
     _adopt(lab)
     for machine in lab.machines:
@@ -80,9 +86,23 @@ def test_what_the_how_to_has_made_is_adopted_without_a_reconnect(lab: Lab) -> No
         assert _connection(machine) == before[machine.name]
         machine.run("drbdadm dump test_a >/dev/null && test -s /var/lib/drbd-offsite/adopted/0_test_a.res")
         assert "nothing to adopt" in machine.run("drbd-offsite adopt --yes 2>&1").stdout
+        machine.run("! systemctl is-enabled --quiet drbd.service")
+        # From here on udev knows the device by the names that our file gives it.
+        machine.run("udevadm trigger --settle --action=change /dev/drbd0")
+        machine.run("test -b /dev/drbd/by-res/test_a/0")
     product.await_up_to_date(lab)
     assert product.resource(lab.backup)["level"] == "ok"
-    volume.check(lab.server, "/mnt")
+    assert lab.server.run("grep -A1 '^# before drbd-offsite: ' /etc/fstab").stdout == (
+        f"# before drbd-offsite: {FSTAB_LINE}{MOUNTED}\n"
+    )
+    volume.check(lab.server, "/srv/data")
+    # Nothing waits for a backup that cannot be reached.
+    lab.cut_link()
+    lab.server.reboot()
+    lab.server.wait_for("it is mounted", "findmnt -n -o SOURCE -M /srv/data | grep -q /dev/drbd0", 120)
+    volume.check(lab.server, "/srv/data")
+    lab.mend_link()
+    product.await_up_to_date(lab, deadline=180)
 
 
 @pytest.mark.thorough

@@ -4,25 +4,33 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from .. import alert, config, keys, peer, protocol
+from .. import alert, config, files, keys, peer, protocol
 from ..errors import ExitCode, OffsiteError, ToolFailed
 from ..host import metadata_found, survey
 from ..model import MetadataPlace, Peer, Site
 from ..observed import Host
 from ..operations.apply import outdated_files
 from ..plan.diagnosis import Finding, Severity
-from ..plan.examine import Facts, PeerState, examine, units
+from ..plan.examine import DRBD_UTILS_UNIT, Facts, PeerState, enabled_units, examine, units
 from ..plan.examine_resources import free_minor, unowned_slots
 from ..render import HANDLER
 from ..run import run as run_program
 from ..tools import drbd, iproute, lvm_filter, systemd
 
 LVM_DEVICES_FILES = Path("/etc/lvm/devices")
+ETC = Path("/etc")
+USERMODE_HELPER = Path("/sys/module/drbd/parameters/usermode_helper")
+"""What the kernel calls for a resource's handlers, to the letter (drbd_main.c)."""
+
+OWNERS = frozenset({0})
+"""Who may have a say in what root runs, and may read secrets."""
+TOP = Path("/")
+"""From here down to the handler nobody else may have one."""
 
 ANSWER_SECONDS = 30.0
 
@@ -67,11 +75,11 @@ def _facts(site: Site, host: Host) -> Facts:
             problems.append(str(error))
             return otherwise
 
-    # A word for each unit, in their order; none at all where systemd does not run.
-    wanted = units(site)
-    states = run_program(systemd.systemctl("is-active", *wanted), accept=None).stdout.split()
-    active = {unit for unit, state in zip(wanted, states, strict=False) if state == "active"}
     enrolled = [to for to in site.peers.values() if to.enrolled]
+    strangers = frozenset(to.name for to in enrolled if not (keys.ROOT / to.name / "peer_ssh.pub").exists())
+    running, at_boot = units(site, strangers), enabled_units(site, strangers)
+    # Last the one that need not be there: systemctl may end at such a one.
+    enabled = _those("enabled", *at_boot, DRBD_UTILS_UNIT)
     silent = frozenset(
         to.name
         for to in enrolled
@@ -81,13 +89,16 @@ def _facts(site: Site, host: Host) -> Facts:
     adjustable = site.resources and host.drbd_version and "drbd-utils" in versions
     return Facts(
         versions=versions,
-        inactive=frozenset(wanted) - active,
-        readable_keys=tuple(str(path) for path in sorted(keys.ROOT.rglob("*")) if _private(path)),
+        inactive=frozenset(running) - _those("active", *running),
+        disabled=frozenset(at_boot) - enabled,
+        passes_us_by=DRBD_UTILS_UNIT in enabled,
+        strangers=strangers,
+        readable_keys=tuple(str(path) for path in _secret_files() if _readable(path)),
         outdated=tuple(outdated_files(site)),
         silent_peers=silent,
-        handler_runs=os.access(HANDLER, os.X_OK),
+        handlers=tuple(_handlers()),
         alerts=tuple(alert.troubles(site)),
-        peers={to.name: _state(site, to) for to in enrolled if to.name not in silent},
+        peers={to.name: _state(site, to) for to in enrolled if to.name not in silent | strangers},
         adjustments=seen(_adjustments, ()) if adjustable else (),
         lvm=seen(_lvm, None),
         unowned=seen(lambda: _unowned(site, host), {}),
@@ -95,8 +106,64 @@ def _facts(site: Site, host: Host) -> Facts:
     )
 
 
-def _private(path: Path) -> bool:
-    return path.suffix not in (".pub", ".crt") and path.is_file() and bool(path.stat().st_mode & 0o077)
+def _those(state: str, *units: str) -> set[str]:
+    """The units that systemd says are ``active`` or ``enabled``."""
+    # A word for each unit, in their order; none at all where systemd does not run.
+    words = run_program(systemd.systemctl(f"is-{state}", *units), accept=None).stdout.split()
+    return {unit for unit, word in zip(units, words, strict=False) if word == state}
+
+
+def _secret_files() -> Iterator[Path]:
+    """Those with our keys, and DRBD's files that have its secret written in them."""
+    yield from (path for path in sorted(keys.ROOT.rglob("*")) if path.suffix not in (".pub", ".crt"))
+    for path in filter(Path.is_file, [ETC / "drbd.conf", *sorted(ETC.glob("drbd.d/*"))]):
+        if re.search(r"^[^#\n]*\bshared-secret\s", files.read(path) or "", re.MULTILINE):
+            yield path
+
+
+def _readable(path: Path) -> bool:
+    """Whether others than root may read a file."""
+    if not path.is_file():
+        return False
+    status = path.stat()
+    return status.st_uid not in OWNERS or bool(status.st_mode & 0o077)
+
+
+def _handlers() -> Iterator[tuple[str, str]]:
+    """Why the kernel may not reach our handler, or somebody else in its place, each with its remedy."""
+    helper = files.read(USERMODE_HELPER)
+    called = (helper or "").removesuffix("\n")
+    if helper is not None and (Path(called).name != "drbdadm" or not os.access(called, os.X_OK)):
+        what = (
+            f"When something happens to a resource the kernel calls {called!r}, and not drbdadm. So no handler is run: "
+            "nothing is kept before a resync, and nobody hears of a split brain or a bad disk."
+        )
+        remedy = (
+            "grep -r usermode_helper /etc/modprobe.d /proc/cmdline shows who has set it; take that out. Until the next "
+            f"boot: printf /sbin/drbdadm > {USERMODE_HELPER} (with echo a line break would belong to the name)."
+        )
+        yield what, remedy
+    handler = Path(HANDLER)
+    if not _executable(handler):
+        yield "The handler that the kernel calls cannot be executed.", "Reinstall: apt reinstall drbd-offsite-common."
+    for place in (handler, *handler.parents):
+        if place.is_relative_to(TOP) and place.exists() and _open_to_others(place):
+            yield (
+                f"Others than root may change {place}, and with it the handler that the kernel runs as root.",
+                f"chown root {place}; chmod go-w {place}",
+            )
+
+
+def _executable(script: Path) -> bool:
+    """Whether the kernel can run a script: itself, and the interpreter that its first line names."""
+    first = (files.read(script) or "").partition("\n")[0]
+    words = first.removeprefix("#!").split()
+    return first.startswith("#!") and bool(words) and os.access(script, os.X_OK) and os.access(words[0], os.X_OK)
+
+
+def _open_to_others(place: Path) -> bool:
+    status = place.stat()
+    return status.st_uid not in OWNERS or bool(status.st_mode & 0o022)
 
 
 def _version(tool: str) -> str:

@@ -31,6 +31,7 @@ EXIT_CODES = {
     ExitCode.REFUSED: "Refused, and nothing was changed; the message is the reason and the way on.",
     ExitCode.PEER_UNREACHABLE: "The peer did not answer, which says nothing about its data.",
     ExitCode.HELD: "A hold is in the way.",
+    ExitCode.WARNED: "Nothing is broken, and something has to be seen to (doctor).",
 }
 
 LEVELS = {

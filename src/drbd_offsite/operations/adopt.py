@@ -2,24 +2,27 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import config, files, host, journal, keys
-from ..errors import OffsiteError, Refused
+from ..errors import OffsiteError, Refused, ToolFailed
 from ..execute import execute
-from ..model import Flavour, Site
-from ..observed import DrbdResource
+from ..model import Flavour, Site, VolumeName
+from ..observed import DrbdResource, Forbidden, LogicalVolume
 from ..plan.actions import Action, Run, WriteFile, describe
-from ..plan.adopt import Adoption, Found, decide
-from ..plan.adopt_steps import Progress, steps
+from ..plan.adopt import Adoption, decide
+from ..plan.adopt_found import Found
+from ..plan.adopt_steps import Progress, other_starters, steps
 from ..plan.adopt_words import explain
 from ..plan.examine import WATCHER
 from ..render import Credentials, Rendered, render
 from ..run import run
 from ..tools import drbd, drbd_dump, iproute, lvm, openvpn, systemd
-from ..tools.drbd_dump import DumpedResource
+from ..tools.drbd_dump import DumpedResource, Volume
+from . import half
 from .apply import current
 
 DRBD_CONF = Path("/etc/drbd.conf")
@@ -51,7 +54,7 @@ def propose(names: Sequence[str], flavour: Flavour | None) -> Proposal | None:
     site = config.parse(adoption.config)
     wanted = render(site, _credentials(site, adoption), found.hostname)
     left = tuple(steps(found, adoption, wanted, _progress(adoption, wanted)))
-    after = _tried(found, left)
+    after = _tried(found, left, {resource.name for resource in adoption.resources})
     return Proposal(adoption, left, tuple(explain(adoption, left, found.dump, after)))
 
 
@@ -61,6 +64,10 @@ def adopt(proposal: Proposal, names: Sequence[str], flavour: Flavour | None, tel
         if propose(names, flavour) != proposal:
             raise Refused("The machine has changed since the plan was made, and nothing was done.", "Run adopt again.")
         begun = [journal.begin("adopt", resource.name, {}) for resource in proposal.adoption.resources]
+        for name in proposal.adoption.standalone:
+            # Before anything of ours knows it, and connects it.
+            reason = "it was StandAlone when it was adopted, and whether on purpose could not be seen"
+            journal.hold(name, reason, frozenset({Forbidden.CONNECT}), "disconnect")
         for peer in proposal.adoption.secrets:
             keys.directory(peer)
         site = config.parse(proposal.adoption.config)
@@ -79,13 +86,19 @@ def _look() -> Found:
 
 
 def _found() -> Found:
+    dump = _read(DRBD_CONF)
+    running = _running()
+    volumes = lvm.parse_report(run(lvm.REPORT).stdout)[0]
     return Found(
         hostname=os.uname().nodename,
         config=files.read(config.PATH),
-        dump=_read(DRBD_CONF),
+        dump=dump,
         files={f"/etc/drbd.d/{name}": text for name, text in _texts(DRBD_D.glob("*")).items()},
-        running=_running(),
-        volumes=frozenset(lvm.parse_report(run(lvm.REPORT).stdout)[0]),
+        running=running,
+        attached=_attached() if running else {},
+        volumes=frozenset(volumes),
+        identities=_identities(dump.values(), volumes),
+        fstab=files.read(half.FSTAB) or "",
         addresses=iproute.parse_addresses(run(iproute.ADDRESSES).stdout),
         lines={
             f"/etc/openvpn/{path.relative_to(OPENVPN)}": openvpn.parse_setup(files.read(path) or "")
@@ -126,6 +139,28 @@ def _running() -> Mapping[str, DrbdResource]:
     return drbd.parse_events(run(drbd.EVENTS).stdout.splitlines())
 
 
+def _attached() -> dict[str, tuple[Volume, ...]]:
+    done = run(drbd_dump.RUNNING, accept=None)
+    if done.returncode:  # what it has printed may hold a secret
+        raise ToolFailed("drbdsetup show has failed, so what runs cannot be compared with DRBD's files.")
+    return drbd_dump.parse_running(done.stdout)
+
+
+def _identities(
+    dumped: Iterable[DumpedResource], volumes: Mapping[VolumeName, LogicalVolume]
+) -> dict[VolumeName, dict[str, str]]:
+    """What is on the volumes below this machine's resources."""
+    halves = [resource.half_of(os.uname().nodename) for resource in dumped]
+    disks = {volume.disk for here in halves if here for volume in here.volumes}
+    found = {}
+    for disk in disks:
+        with suppress(ValueError):
+            name = VolumeName.parse(disk)
+            if name in volumes and volumes[name].active:
+                found[name] = host.identity(name.path)
+    return found
+
+
 def _credentials(site: Site, adoption: Adoption) -> Mapping[str, Credentials]:
     """As they will be, with the secrets that are taken over."""
     known = keys.credentials(site)
@@ -142,11 +177,15 @@ def _progress(adoption: Adoption, wanted: Sequence[Rendered]) -> Progress:
         kept=_texts((journal.STATE / "adopted").glob("*")),
         enabled=frozenset(name for name in names if host.unit_is("enabled", systemd.resource_unit(name))),
         watched=host.unit_is("active", WATCHER),
+        starters=tuple(unit for unit in other_starters(adoption) if host.unit_is("enabled", unit)),
     )
 
 
-def _tried(found: Found, left: Sequence[Action]) -> dict[str, DumpedResource]:
-    """What drbdadm reads when the steps were taken, tried on a copy. Raises Refused where it would not read it."""
+def _tried(found: Found, left: Sequence[Action], names: Collection[str]) -> dict[str, DumpedResource]:
+    """What drbdadm reads when the steps were taken, tried on a copy.
+
+    Raises Refused where it would not read it, and where it would read anything else of a resource not in ``names``.
+    """
     texts = dict(found.files)
     for step in left:
         match step:
@@ -171,5 +210,12 @@ def _tried(found: Found, left: Sequence[Action]) -> dict[str, DumpedResource]:
         raise Refused(
             f"drbdadm would not find {', '.join(sorted(lost))} in files of the names that ours have.",
             'Have /etc/drbd.conf include "drbd.d/*.res", as drbd-utils ships it, and run adopt again.',
+        )
+    changed = [name for name, dumped in found.dump.items() if name not in names and after[name] != dumped]
+    if changed:
+        raise Refused(
+            f"drbdadm would read other options than now for {', '.join(changed)}, which would not be adopted.",
+            "See what the files of the others say beside their own section, and move that to "
+            "/etc/drbd.d/global_common.conf; then run adopt again.",
         )
     return after

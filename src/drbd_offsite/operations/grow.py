@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from .. import journal, peer, protocol
 from ..errors import Refused, UsageError
@@ -19,6 +19,10 @@ from . import seed
 from .catch_up import behind, catch_up
 from .drive import drive
 from .half import locked
+
+RESIZE_SECONDS = 60.0
+"""So long the device may have its old size after ``drbdadm resize``: it grows when the peer has answered with the size
+of its volume (drbd_nl.c, drbd_adm_resize; drbd_receiver.c, receive_sizes), and drbdadm does not wait for that."""
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -39,22 +43,15 @@ def grow(site: Site, resource: Resource, asked: str, dry_run: bool, tell: Callab
     """
     guards.enforce(guards.flavour(site, Flavour.SERVER, "grow"))
     with locked(resource.name):
-        operation = journal.operations().get(f"grow-{resource.name}")
-        if operation is None:
-            growth = _decide(site, resource, asked, tell)
-            operation = Operation("grow", resource.name, journal.now(), asdict(growth))
-            if not dry_run:
-                operation = journal.begin("grow", resource.name, asdict(growth))
-        elif asked not in ("", Growth.of(operation).asked):
-            raise Refused(
-                f"{resource.name} is being enlarged by an earlier grow ({Growth.of(operation).asked}).",
-                f"Finish that first: drbd-offsite grow {resource.name}",
-            )
+        unfinished = journal.operations().get(f"grow-{resource.name}")
+        growth = _resume(resource, unfinished, asked) if unfinished else _decide(site, resource, asked, tell)
         if dry_run:
+            operation = Operation("grow", resource.name, journal.now(), asdict(growth))
             for action in _steps(site, survey(site), operation):
                 tell(describe(action))
             return ""
-        drive(operation, _steps, tell, _answered)
+        operation = journal.begin("grow", resource.name, asdict(growth))
+        drive(operation, _steps, tell, _answered, patience=RESIZE_SECONDS)
         return plan.left_to_the_admin(survey(site), resource, _fstype(resource))
 
 
@@ -72,6 +69,17 @@ def give_up(site: Site, resource: Resource) -> str:
         guards.enforce(plan.undecided(host, resource, growth))
         journal.end(operation, "was given up")
         return plan.left_larger(site, host, resource, growth)
+
+
+def _resume(resource: Resource, unfinished: Operation, asked: str) -> Growth:
+    """What an earlier command has decided. The backup is asked anew: it may be another machine since then."""
+    growth = Growth.of(unfinished)
+    if asked not in ("", growth.asked):
+        raise Refused(
+            f"{resource.name} is being enlarged by an earlier grow ({growth.asked}).",
+            f"Finish that first: drbd-offsite grow {resource.name}",
+        )
+    return replace(growth, there_bytes=0)
 
 
 def _decide(site: Site, resource: Resource, asked: str, tell: Callable[[str], None]) -> Growth:
@@ -128,6 +136,7 @@ def enlarge(site: Site, requester: str, request: protocol.Enlarge) -> protocol.E
     with locked(resource.name):
         host = survey(site)
         guards.enforce(plan.enough_room(host, resource.here, request.size_bytes))
+        guards.enforce(plan.restorable(site, host, resource, request.size_bytes))
         if not request.only_check:
             # Each of them leaves the next one to do, so a second request needs no note of the first.
             for step in plan.enlarge(host, resource.here, request.size_bytes):

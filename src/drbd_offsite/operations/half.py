@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from .. import config, files, journal, keys, peer, protocol
-from ..errors import Refused
+from ..errors import Refused, ToolFailed
 from ..execute import execute
 from ..host import identity, look_again, metadata_found, observe, survey, unit_is
 from ..model import Flavour, Replica, Resource, Site, VolumeName
@@ -18,10 +18,10 @@ from ..plan import circle, guards
 from ..plan.actions import Action
 from ..plan.half import Findings, avoidable, made_here, make_volume, remaining
 from ..plan.half import replicate as request_for
-from ..plan.task import Task, allocate, half_of, metadata_bytes
+from ..plan.task import Task, allocate, foreign, half_of, metadata_bytes
 from ..render import render
 from ..run import run
-from ..tools import filesystem, systemd
+from ..tools import drbd_dump, filesystem, systemd
 from . import seed
 from .apply import config_text, current
 from .blank import PROBE_BYTES, only_zeros, share, zero
@@ -176,17 +176,18 @@ def _decide_add(site: Site, host: Host, volume: VolumeName, name: str, wishes: W
     to = enrolled_peer(site, wishes.get("peer_name", ""))
     remount = wishes.get("remount", False)
     guards.enforce(guards.adoptable(site, host, volume, name))
+    others = _others(site, host, name)
     found = host.volumes[volume]
     mounted = [mount.target for mount in host.mounts if mount.devno == found.devno]
     known = identity(volume.path)
-    sources = filesystem.fstab_sources(_names(volume), known)
+    sources = filesystem.fstab_sources((volume.path, volume.mapper_path), known)
     listed = filesystem.fstab_targets(files.read(FSTAB) or "", sources)
     guards.enforce(guards.free_to_take(found, mounted, listed, remount))
     task = Task(
         name,
         to,
         found.size_bytes,
-        allocate(site, host, volume, found.size_bytes),
+        allocate(site, host, volume, found.size_bytes, others),
         overwrite_metadata=wishes.get("overwrite_metadata", False),
         mounts=tuple(mounted),
         fstab_sources=sources if remount else frozenset(),
@@ -201,9 +202,24 @@ def _decide_add(site: Site, host: Host, volume: VolumeName, name: str, wishes: W
     return task
 
 
-def _names(volume: VolumeName) -> tuple[str, str]:
-    mapper = f"{volume.group.replace('-', '--')}-{volume.name.replace('-', '--')}"
-    return volume.path, f"/dev/mapper/{mapper}"
+def _others(site: Site, host: Host, name: str) -> list[drbd_dump.Half]:
+    """What `allocate` leaves to resources that are not ours. Raises Refused where one has the name, or none is read."""
+    done = run(drbd_dump.dump("/etc/drbd.conf"), accept=None)
+    if done.returncode:  # its complaint may quote a secret
+        raise Refused(
+            f"drbdadm on {host.hostname} refuses what is in /etc/drbd.d, so nothing can be added. What runs goes on.",
+            "There: drbdadm dump > /dev/null says where and why. Correct that, and run add again.",
+        )
+    try:
+        dumped = drbd_dump.parse(done.stdout)
+    except ValueError as error:
+        raise ToolFailed(f"What drbdadm on {host.hostname} has read is not understood: {error}.") from error
+    if name in dumped:
+        raise Refused(
+            f"DRBD's own files on {host.hostname} have a resource {name} already.",
+            f"Choose another name with --name, or take that resource over: drbd-offsite adopt {name}",
+        )
+    return foreign(site, host, dumped.values())
 
 
 def replicate(site: Site, requester: str, request: protocol.Replicate) -> protocol.Replicated:
@@ -270,11 +286,12 @@ def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -
     host = host_with_drbd(site)
     volume = VolumeName(site.volume_group, VolumeName.parse(request.server.volume).name)
     guards.enforce(guards.copy_is_new(host, volume))
+    others = _others(site, host, request.name)
     task = Task(
         request.name,
         requester,
         request.size_bytes,
-        allocate(site, host, volume, request.size_bytes),
+        allocate(site, host, volume, request.size_bytes, others),
         there=request.server.replica(),
         overwrite_metadata=request.overwrite_metadata,
         copy_tag=_new_tag(),

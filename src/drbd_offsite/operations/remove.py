@@ -97,7 +97,8 @@ def _decide(site: Site, name: str, remount: bool) -> Removal:
         guards.enforce(plan.removable(host, name))
         resource = site.resources[name]
         removal = Removal(name, resource.peer, resource.here, host.mounted_at(resource.here.minor))
-    listed = filesystem.fstab_targets(files.read(half.FSTAB) or "", plan.device_names(removal.resource))
+    names, unit = plan.device_names(removal.resource), systemd.resource_unit(name)
+    listed = filesystem.fstab_targets(files.read(half.FSTAB) or "", names, unit)
     guards.enforce(_free_to_leave(removal, host, listed, remount))
     return replace(removal, relink=_relink(site, name))
 

@@ -1,45 +1,21 @@
 """Taking over what was set up by hand: what DRBD's own files say, as our configuration, or why not."""
 
+import itertools
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .. import config
 from ..errors import Refused, UsageError
-from ..model import RESOURCE_NAME, Flavour, MetadataPlace, Replica, Resource, Site, VolumeName
-from ..observed import DrbdResource, Role
-from ..render import HEADER, KEYS, resource_file
-from ..tools import drbd_dump, openvpn
+from ..model import Flavour, Resource, Site, VolumeName
+from ..observed import Role
+from ..render import HEADER, KEYS
 from ..tools.drbd_dump import DumpedResource, Half
+from .adopt_found import Found, machine, own_file, replica, shape
+from .adopt_fstab import Fstab, become
 
 _SECRET = re.compile(r"[!#-\[\]-~]{1,64}\Z")
 """What a resource file holds without an escape, and an invitation carries."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One look at a machine that may have no configuration yet."""
-
-    hostname: str
-    config: str | None
-    """The text of drbd-offsite.conf."""
-    dump: Mapping[str, DumpedResource]
-    files: Mapping[str, str] = field(repr=False)
-    """Text of each file in /etc/drbd.d, by path."""
-    running: Mapping[str, DrbdResource]
-    volumes: Collection[VolumeName]
-    addresses: Mapping[str, str]
-    """The interface of each address of this machine."""
-    lines: Mapping[str, openvpn.Setup]
-    """OpenVPN's configurations, by path."""
-    secrets: Mapping[str, str] = field(repr=False)
-    """The shared secrets that our key directory has already, by peer."""
-    under_way: frozenset[str]
-    """The resources whose adoption was begun."""
-
-    def file_of(self, name: str) -> str:
-        """The file that defines a resource, and it alone; empty where there is none."""
-        return next((path for path, text in self.files.items() if drbd_dump.resources_in(text) == (name,)), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +34,11 @@ class Adoption:
     """The shared secret, by peer."""
     lines: Mapping[str, str]
     """OpenVPN's configuration of the line, by peer; empty where none has this machine's address."""
+    fstab: Fstab
+    standalone: tuple[str, ...]
+    """Of the resources those that do not even try to connect; they stay so until a person connects them."""
+    left: tuple[str, ...]
+    """This machine's resources that nobody has adopted afterwards either."""
 
 
 def decide(found: Found, names: Sequence[str], asked_for: Flavour | None) -> Adoption:
@@ -132,13 +113,13 @@ class _Draft:
 
     def _objections(self, dumped: DumpedResource) -> Iterator[Refused]:
         """The first one counts: each takes for granted what the ones before it ask for."""
-        yield from _shape(dumped, self._found.hostname)
+        yield from shape(dumped, self._found.hostname)
         here, there = _halves(dumped, self._found.hostname)
-        yield from _machine(self._found, self._flavour, dumped.name, here)
+        yield from machine(self._found, self._flavour, dumped.name, here)
         resource = self._resource(dumped.name, here, there)
         yield from self._line_objections(resource, here, there)
         yield from self._secret_objections(dumped, resource)
-        yield from _file(self._found, resource)
+        yield from own_file(self._found, resource)
         existing = self._site.resources.get(dumped.name, resource)
         if (existing.peer, existing.here, existing.there) != (resource.peer, resource.here, resource.there):
             yield Refused(
@@ -147,7 +128,7 @@ class _Draft:
             )
 
     def _resource(self, name: str, here: Half, there: Half) -> Resource:
-        return Resource(name, self._section(there.hostname), _replica(here), _replica(there))
+        return Resource(name, self._section(there.hostname), replica(here), replica(there))
 
     def _section(self, hostname: str) -> str:
         """A peer's name in the configuration, the same that ``invite`` and ``join`` use."""
@@ -202,13 +183,29 @@ class _Draft:
             files={name: self._found.file_of(name) for name in self._resources},
             secrets=self._secrets,
             lines={section: self._openvpn(here, there) for section, here, there in self._peers.values()},
+            fstab=become(
+                self._found.fstab,
+                {resource: self._here(name).volumes[0] for name, resource in self._resources.items()},
+                self._found.identities,
+            ),
+            standalone=tuple(name for name in self._resources if self._found.running[name].standalone),
+            left=tuple(
+                name
+                for name, dumped in self._found.dump.items()
+                if name not in self._resources
+                and not _ours(self._site, self._found, name)
+                and any(_may_be_of(half, self._found.hostname) for half in dumped.halves)
+            ),
         )
+
+    def _here(self, name: str) -> Half:
+        return _halves(self._found.dump[name], self._found.hostname)[0]
 
     def _changes(self) -> dict[str, str]:
         changes: dict[str, str] = {}
         resources = list(self._resources.values())
         if resources and not self._site.resources:
-            changes |= _storage(resources)
+            changes |= self._storage(resources)
             options = [self._found.dump[name].options for name in self._resources]
             if all(said.get("disk-flushes") == "no" == said.get("md-flushes") for said in options):
                 changes["site.battery_backed_cache"] = "yes"
@@ -222,6 +219,21 @@ class _Draft:
         for resource in resources:
             changes |= config.resource_keys(resource)
         return changes
+
+    def _storage(self, resources: Sequence[Resource]) -> dict[str, str]:
+        """The metadata volume, if all slots are in the same one."""
+        pools = {resource.here.metadata.volume for resource in resources if resource.here.metadata.index is not None}
+        if len(pools) == 1:
+            (pool,) = pools
+            return {"site.volume_group": pool.group, "site.metadata_volume": pool.name}
+        group, usual = resources[0].here.volume.group, self._site.metadata_volume
+        # One without slots is one resource's own from its first byte on, which is that of slot 0 too.
+        own = {resource.here.metadata.volume for resource in resources if resource.here.metadata.index is None}
+        if VolumeName(group, usual) not in own:
+            return {"site.volume_group": group}
+        names = (f"{usual}_{number}" for number in itertools.count(1))
+        free = next(name for name in names if VolumeName(group, name) not in self._found.volumes)
+        return {"site.volume_group": group, "site.metadata_volume": free}
 
     def _peer(self, here: Half, there: Half) -> dict[str, str]:
         keys = {
@@ -250,86 +262,6 @@ def _halves(dumped: DumpedResource, hostname: str) -> tuple[Half, Half]:
     return here, next(half for half in dumped.halves if half is not here)
 
 
-def _replica(half: Half) -> Replica:
-    """Raises ValueError where something is no logical volume."""
-    (volume,) = half.volumes
-    return Replica(VolumeName.parse(volume.disk), MetadataPlace.parse(volume.metadata), volume.minor, half.port)
-
-
-def _storage(resources: Sequence[Resource]) -> dict[str, str]:
-    """The metadata volume, if all slots are in the same one."""
-    pools = {resource.here.metadata.volume for resource in resources if resource.here.metadata.index is not None}
-    if len(pools) == 1:
-        (pool,) = pools
-        return {"site.volume_group": pool.group, "site.metadata_volume": pool.name}
-    return {"site.volume_group": resources[0].here.volume.group}
-
-
-# -- why not --------------------------------------------------------------------------------------
-
-
-def _shape(dumped: DumpedResource, hostname: str) -> Iterator[Refused]:
-    """What drbd-offsite has no words for."""
-    leave = "Leave it to drbdadm; what runs goes on as it is."
-    if not RESOURCE_NAME.fullmatch(dumped.name):
-        yield Refused("Its name has other characters than letters, digits and _ . - in it.", leave)
-    if len(dumped.halves) != 2:
-        yield Refused(f"It has {len(dumped.halves)} machines, and drbd-offsite knows a server and a backup.", leave)
-    if hostname not in [half.hostname for half in dumped.halves]:
-        named = ", ".join(half.hostname or "floating" for half in dumped.halves)
-        yield Refused(
-            f'It has no section "on {hostname}", which is this machine\'s name, but {named}.',
-            "If the machine was renamed, correct its file on both machines, and run adopt again.",
-        )
-    for half in dumped.halves:
-        if [volume.number for volume in half.volumes] != [0]:
-            yield Refused(f"It has {len(half.volumes)} volumes, and drbd-offsite knows one in a resource.", leave)
-        if half.family != "ipv4":
-            yield Refused(f"Its section on {half.hostname} has no IPv4 address.", leave)
-        if half.volumes[0].metadata == drbd_dump.INTERNAL:
-            yield Refused(
-                "Its metadata is internal; drbd-offsite keeps it in a volume of its own.",
-                "Leave it to drbdadm, or copy its files to a new volume and replicate that one: drbd-offsite add.",
-            )
-        try:
-            _replica(half)
-        except ValueError as error:
-            yield Refused(f"On {half.hostname}, {error}.", leave)
-
-
-def _machine(found: Found, flavour: Flavour, name: str, here: Half) -> Iterator[Refused]:
-    """What has to be so on this machine while it is taken over."""
-    if here.address not in found.addresses:
-        yield Refused(
-            f"Its address {here.address} is not on this machine.",
-            "Bring its line up ('ip address' shows what there is), and run adopt again.",
-        )
-    replica = _replica(here)
-    for volume in (replica.volume, replica.metadata.volume):
-        if volume not in found.volumes:
-            yield Refused(f"There is no logical volume {volume} on this machine.", "See 'lvs' for what there is.")
-    seen = found.running.get(name)
-    if seen is None:
-        yield Refused("It is not up.", f"Bring it up as before (drbdadm up {name}), and run adopt again.")
-    elif flavour is Flavour.SERVER and seen.role is not Role.PRIMARY:
-        yield Refused(
-            f"It is {seen.role} here, and from now on a server would make it Primary by itself.",
-            f"If its data here is the newest, drbdadm primary {name}, and run adopt again.",
-        )
-    elif flavour is Flavour.BACKUP and seen.role is Role.PRIMARY:
-        yield Refused(
-            "It is Primary here, and a backup only receives a copy.",
-            f"Once the server serves it again, drbdadm secondary {name} here, and run adopt again.",
-        )
-
-
-def _file(found: Found, resource: Resource) -> Iterator[Refused]:
-    """Ours takes its file's place in one step, which only a file of its own allows."""
-    now, ours = found.file_of(resource.name), resource_file(resource)
-    if not now:
-        yield Refused(
-            "It has no file of its own in /etc/drbd.d.",
-            "Move its section, and nothing else, to such a file (drbdadm reads it as before), and run adopt again.",
-        )
-    if now != ours and ours in found.files:
-        yield Refused(f"There is a file {ours} already, and it is not that of {resource.name}.", "Rename that one.")
+def _may_be_of(half: Half, hostname: str) -> bool:
+    """Of a floating one no name is written, of a stacked one those of both machines."""
+    return not half.hostname or hostname in half.hostname.split()

@@ -4,12 +4,11 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..config import PATH
-from ..model import Flavour
 from ..tools import systemd
 from ..tools.drbd_dump import DumpedResource
 from .actions import Action, describe
 from .adopt import Adoption
-from .adopt_steps import KEPT
+from .adopt_steps import KEPT, OTHER_STARTER
 
 WIDTH = 110
 
@@ -61,8 +60,20 @@ def explain(
     yield f"This machine is adopted as the {adoption.flavour} of {', '.join(names)}; what runs goes on."
     yield from ("", f"New in {PATH}:")
     yield from (f"  {key} = {value}" for key, value in adoption.changes.items())
+    if adoption.fstab.new:
+        yield from ("", "New in /etc/fstab, with the lines that they replace in a comment above them:")
+        yield from (f"  {line}" for line in adoption.fstab.new)
     yield from ("", "Steps:")
+    yield from (f"  hold {name}  # it is StandAlone, and stays so" for name in adoption.standalone)
     yield from (f"  {describe(step)}" for step in steps)
+    if adoption.standalone:
+        yield ""
+        yield from _wrapped(
+            f"{', '.join(adoption.standalone)}: not connected, and DRBD does not try to (StandAlone). Whether a person "
+            "wanted that, or a split brain or a lost line has left it so, cannot be seen. To connect may overwrite one "
+            "of the two copies, so nothing does it by itself. When you are sure: drbd-offsite connect.",
+            "",
+        )
     yield from _options(adoption, before, after)
     yield from ("", "Left as it is:")
     for text in _left(adoption):
@@ -138,13 +149,19 @@ def _left(adoption: Adoption) -> Iterator[str]:
         )
     yield "/etc/drbd.d/global_common.conf. What the resources' own files say counts before it."
     yield f"The files that were made by hand, in {KEPT} (until the packages are purged)."
-    yield "drbd.service. It may stay enabled, and these resources no longer need it."
-    if adoption.flavour is Flavour.SERVER:
-        unit = systemd.resource_unit(adoption.resources[0].name)
+    if adoption.left:
+        left, ours = ", ".join(adoption.left), ", ".join(resource.name for resource in adoption.resources)
         yield (
-            "What mounts the device. At boot that has to wait for the resource: in /etc/fstab, by the options "
-            f"nofail,x-systemd.requires={unit}."
+            f"{OTHER_STARTER}, for the sake of {left}. If it is enabled, it brings up {ours} at boot too: it connects "
+            "past a hold, and while it waits for a backup that is gone, the data is not served. Adopt the others as "
+            "well, or have something else bring them up (drbd@NAME.target); then: systemctl disable "
+            f"{OTHER_STARTER}."
         )
+    yield (
+        "What uses a device and is not in /etc/fstab. At boot it has to wait for the unit of the resource "
+        f"({systemd.resource_unit('NAME')}). A device keeps its number (/dev/drbd0); udev's link to it is "
+        "/dev/drbd/by-res/NAME/0, and names that only the old file gave it are gone at the next boot."
+    )
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:

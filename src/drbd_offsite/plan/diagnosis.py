@@ -18,7 +18,7 @@ class Severity(IntEnum):
 
     @property
     def exit_code(self) -> ExitCode:
-        return ExitCode.DONE if self is Severity.NOTE else ExitCode.FAILED
+        return (ExitCode.DONE, ExitCode.WARNED, ExitCode.FAILED)[self]
 
     def __str__(self) -> str:
         return self.name.lower()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from debian.debian_support import Version
 
 from ..errors import OffsiteError
-from ..model import MetadataPlace, Peer, Site
+from ..model import Flavour, MetadataPlace, Peer, Site
 from ..observed import Host
 from ..tools import drbd, lvm_filter, systemd
 from . import examine_resources, guards
@@ -17,6 +17,10 @@ OLDEST_TOOLS = {"drbd-utils": Version("9.15"), "openvpn": Version("2.6")}
 """drbd-utils: events2 in the form that is read here; openvpn: peer-fingerprint."""
 
 WATCHER = "drbd-offsite-watch.service"
+DRBD_UTILS_UNIT = "drbd.service"
+
+ON_EITHER = ("adopt", "join")
+"""What is begun by a person on the machine that has it; all else the server begins, on both."""
 
 CLOCK_SECONDS = 30.0
 """Asking the peer takes a part of that."""
@@ -70,12 +74,19 @@ class Facts:
     inactive: frozenset[str]
     """Units of ours that do not run."""
     readable_keys: tuple[str, ...]
-    """Key files that others than root may read."""
+    """Files with a secret that others than root may read."""
     outdated: tuple[str, ...]
     """Rendered files that differ from what the configuration says."""
     silent_peers: frozenset[str]
     """Peers that do not answer through the tunnel."""
-    handler_runs: bool
+    disabled: frozenset[str] = frozenset()
+    """Units of ours that are not started at boot."""
+    passes_us_by: bool = False
+    """`DRBD_UTILS_UNIT` is started at boot."""
+    strangers: frozenset[str] = frozenset()
+    """Enrolled peers whose key is not here: after an adoption, until the two machines get to know each other."""
+    handlers: tuple[tuple[str, str], ...] = ()
+    """Why the kernel may not reach our handler, or somebody else in its place, each with its remedy."""
     alerts: tuple[tuple[str, str], ...] = ()
     """Why an alert may not reach anybody, each with its remedy."""
     problems: tuple[str, ...] = ()
@@ -90,12 +101,25 @@ class Facts:
     """What slots of the metadata volume hold that nobody owns."""
 
 
-def units(site: Site) -> tuple[str, ...]:
+def units(site: Site, strangers: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """Every unit that has to be active on this site."""
-    tunnels = [systemd.tunnel_unit(peer) for peer in site.peers.values() if peer.enrolled]
-    peers = [systemd.PEER_SOCKET] if any(peer.enrolled for peer in site.peers.values()) else []
-    resources = [systemd.resource_unit(name) for name in site.resources]
-    return (WATCHER, *(unit for unit in tunnels if unit), *peers, *resources)
+    return (*_tunnels(site), *_started_at_boot(site, strangers))
+
+
+def enabled_units(site: Site, strangers: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """Every unit that has to be enabled."""
+    starter = [systemd.TUNNEL_STARTER] if _tunnels(site) else []
+    return (*starter, *_started_at_boot(site, strangers))
+
+
+def _tunnels(site: Site) -> list[str]:
+    units = [systemd.tunnel_unit(peer) for peer in site.peers.values() if peer.enrolled]
+    return [unit for unit in units if unit]
+
+
+def _started_at_boot(site: Site, strangers: frozenset[str]) -> list[str]:
+    known = [peer for peer in site.peers.values() if peer.enrolled and peer.name not in strangers]
+    return [WATCHER, *([systemd.PEER_SOCKET] if known else []), *map(systemd.resource_unit, site.resources)]
 
 
 def examine(site: Site, host: Host, facts: Facts) -> Iterator[Finding]:
@@ -120,34 +144,51 @@ def examine(site: Site, host: Host, facts: Facts) -> Iterator[Finding]:
             f"{unit} does not run.",
             f"systemctl start {unit}; systemctl status {unit} says why it did not.",
         )
+    yield from _boot(facts)
     for what, remedy in facts.alerts:
         yield Finding(Severity.WARNING, what, remedy)
     for peer in site.peers.values():
         yield from _peer(site, host, peer, facts)
     for operation in host.operations.values():
+        own = site.flavour is Flavour.SERVER or operation.verb in ON_EITHER
+        where = "" if own else f" on the {Flavour.SERVER}"
         yield Finding(
             Severity.FAULT,
             f"{operation.verb} of {operation.resource} was begun at {operation.since} and is not finished.",
-            "Run the same command again; it goes on where it was.",
+            f"Run the same drbd-offsite {operation.finished_by} again{where}; it goes on where it was.",
         )
     yield from _resources(site, host, facts)
 
 
+def _boot(facts: Facts) -> Iterator[Finding]:
+    for unit in sorted(facts.disabled):
+        yield Finding(
+            Severity.WARNING,
+            f"{unit} is not enabled, so nothing starts it at the next boot.",
+            f"systemctl enable {unit}",
+        )
+    if facts.passes_us_by:
+        yield Finding(
+            Severity.WARNING,
+            f"{DRBD_UTILS_UNIT} is enabled. At boot it connects every resource, also one that is held, and waits for "
+            "the other machine before the data is served; as drbd-utils ships it, without limit.",
+            f"systemctl disable {DRBD_UTILS_UNIT}, and not --now: stopping it takes down what runs. drbd-offsite's "
+            "units bring its resources up; one that is left to drbdadm gets its own: systemctl enable drbd@NAME.target",
+        )
+
+
 def _files(facts: Facts) -> Iterator[Finding]:
     for path in facts.readable_keys:
-        yield Finding(Severity.FAULT, f"{path} can be read by others than root.", f"chmod go= {path}")
+        remedy = f"chown root {path}; chmod go= {path}"
+        yield Finding(Severity.FAULT, f"{path} can be read by others than root.", remedy)
     for path in facts.outdated:
         yield Finding(
             Severity.WARNING,
             f"{path} is not what the configuration says.",
             "drbd-offsite render --diff shows how; render mends it.",
         )
-    if not facts.handler_runs:
-        yield Finding(
-            Severity.FAULT,
-            "The handler that the kernel calls cannot be executed.",
-            "Reinstall: apt reinstall drbd-offsite-common.",
-        )
+    for what, remedy in facts.handlers:
+        yield Finding(Severity.FAULT, what, remedy)
 
 
 def _resources(site: Site, host: Host, facts: Facts) -> Iterator[Finding]:
@@ -211,14 +252,28 @@ def _pair(module: str, tools: str) -> Iterator[Finding]:
             )
 
 
+_INTRODUCE = (
+    "On the server: drbd-offsite invite > backup.invite; carry the file to the backup; there: drbd-offsite join "
+    "backup.invite"
+)
+
+
 def _peer(site: Site, host: Host, peer: Peer, facts: Facts) -> Iterator[Finding]:
     if not peer.enrolled:
         yield Finding(
             Severity.WARNING,
             f"{peer.name} is not enrolled, so nothing can be replicated to it.",
-            "drbd-offsite invite > backup.invite; carry the file to the backup; there: drbd-offsite join backup.invite",
+            _INTRODUCE,
         )
-    elif peer.name in facts.silent_peers:
+        return
+    if peer.name in facts.strangers:
+        yield Finding(
+            Severity.WARNING,
+            f"This machine has no key of {peer.name}, so neither can ask the other for anything. What is replicated "
+            "goes on.",
+            _INTRODUCE,
+        )
+    if peer.name in facts.silent_peers:
         unit = systemd.tunnel_unit(peer)
         look = f"the tunnel's log: journalctl -u {unit}" if unit else f"the line: ip addr show {peer.tunnel.device}"
         yield Finding(

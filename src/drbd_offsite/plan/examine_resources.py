@@ -27,7 +27,18 @@ class _Difference:
 
 _ONLINE = "drbdadm adjust {0} puts it into effect, and what is written goes on. It refuses while the tunnel is down."
 _ANEW = "drbdadm adjust {0} breaks the connection and makes it anew, and what is written meanwhile is sent then."
-_STOPPED = "Stop what uses it, then: drbd-offsite down {0} and drbd-offsite up {0}."
+_MINOR = (
+    "If drbdsetup show {0} has the volume and the metadata place of its file: stop what uses it, then drbd-offsite "
+    "down {0} and drbd-offsite up {0}. If it has others, see first which are right; what comes up is what the file has."
+)
+_PLACE = (
+    "Find out which of the two is right before you take it down or restart this machine: it would come up with what "
+    "the file has, as up to date where its metadata say so, and without what was written to the other volume. "
+    "drbdsetup show {0} has what runs. If that is right, correct drbd-offsite.conf, then: drbd-offsite render. If the "
+    "file is right, its metadata know nothing of that volume. So they have to be made anew, and all of it is then sent "
+    "from the other machine, which has to be up to date: drbd-offsite down {0}; drbdadm create-md {0}; drbd-offsite up "
+    "{0}."
+)
 
 _DIFFERENCES = {
     "resource-options": _Difference("other options", _ONLINE),
@@ -35,8 +46,8 @@ _DIFFERENCES = {
     "peer-device-options": _Difference("other resync options", _ONLINE),
     "net-options": _Difference("other network options", _ONLINE),
     "connect": _Difference("other addresses", _ANEW),
-    "detach": _Difference("another volume or metadata place", _STOPPED),
-    "new-minor": _Difference("another minor", _STOPPED),
+    "new-minor": _Difference("another minor", _MINOR),
+    "detach": _Difference("another volume or metadata place", _PLACE),
 }
 """By the command of drbdsetup that shows them, the ones with the harmless remedy first."""
 
@@ -109,7 +120,8 @@ def free_minor(site: Site, host: Host) -> int:
 def unowned_slots(site: Site, host: Host) -> tuple[MetadataPlace, ...]:
     """The first slots of the metadata volume that belong to no resource and to no unfinished operation.
 
-    None where DRBD is not seen, or runs a resource that the configuration does not know: any slot may be its.
+    None where DRBD is not seen, or runs a resource that the configuration does not know: any slot may be its. Nor
+    where the volume is one resource's metadata, without slots: drbdmeta takes their beginning for slot 0.
     """
     pool = host.volumes.get(site.metadata_pool)
     known = site.resources.keys() | {operation.resource for operation in host.operations.values()}
@@ -117,6 +129,8 @@ def unowned_slots(site: Site, host: Host) -> tuple[MetadataPlace, ...]:
         return ()
     owned = {resource.here.metadata for resource in site.resources.values()}
     owned |= {half.metadata for operation in host.operations.values() if (half := half_of(operation))}
+    if MetadataPlace(pool.name, None) in owned:
+        return ()
     slots = (MetadataPlace(pool.name, index) for index in range(pool.size_bytes // METADATA_SLOT_BYTES))
     return tuple(islice((slot for slot in slots if slot not in owned), MOST_SLOTS))
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import Refused
-from ..model import MAX_INDEXED_BYTES, Replica, Resource, Site, VolumeName
+from ..model import MAX_INDEXED_BYTES, Replica, Resource, RestorePoint, Site, VolumeName
 from ..observed import DiskState, Host, Operation, ReplicationState, Role
 from ..protocol import Enlarge
 from ..tools import drbd, filesystem, lvm
-from . import guards
+from . import guards, restore_point
 from .actions import Action, AskPeer, Note, Once, Run
 from .task import metadata_bytes
 
@@ -26,7 +26,7 @@ class Growth:
     asked: str
     """The size as the admin wrote it."""
     there_bytes: int = 0
-    """Of the backup's volume; 0 until it has answered."""
+    """Of the backup's volume; 0 until it has answered the command that runs."""
     filesystem_enlarged: bool = False
 
     @classmethod
@@ -42,7 +42,7 @@ def remaining(site: Site, host: Host, operation: Operation, fstype: str) -> Iter
     """
     growth = Growth.of(operation)
     resource = site.resources[operation.resource]
-    if growth.there_bytes < growth.size_bytes:
+    if device_bytes(host, resource) < growth.size_bytes and growth.there_bytes < growth.size_bytes:
         request = Enlarge(resource.name, growth.size_bytes, only_check=False)
         yield AskPeer(resource.peer, request, "the copy needs the room first")
     guards.enforce(enough_room(host, resource.here, growth.size_bytes))
@@ -54,8 +54,10 @@ def remaining(site: Site, host: Host, operation: Operation, fstype: str) -> Iter
         # Refused while anything is sent that the peer lacks (drbd_nl.c, ERR_RESIZE_RESYNC): on a server that is
         # written to all the time, again and again for a moment.
         yield Run(drbd.adm("resize", resource.name), "both volumes are large enough", timeout=120.0, tries=60)
-    step = _filesystem(host, resource, fstype)
-    if step and not growth.filesystem_enlarged:
+    if growth.filesystem_enlarged:
+        return
+    guards.enforce(_served(host, resource))
+    if step := _filesystem(host, resource, fstype):
         yield Once(step, Note(operation, "filesystem_enlarged", True, step.why))
 
 
@@ -75,6 +77,17 @@ def _wanted(host: Host, here: Replica, size_bytes: int) -> dict[VolumeName, int]
     if host.volumes[here.volume].size_bytes < size_bytes:
         wanted[here.volume] = size_bytes
     return wanted
+
+
+def _served(host: Host, resource: Resource) -> Refused | None:
+    """Nothing reads a Secondary, so what is on it would count as nothing (drbd_main.c, drbd_open: EMEDIUMTYPE)."""
+    seen = host.drbd.get(resource.name)
+    if seen is not None and seen.role is Role.PRIMARY:
+        return None
+    return Refused(
+        f"{resource.name} has its new size, but is not served here, so a filesystem on it still has the old one.",
+        f"drbd-offsite status {resource.name} says why. Once it is served and mounted, run the same command.",
+    )
 
 
 def _filesystem(host: Host, resource: Resource, fstype: str) -> Run | None:
@@ -173,10 +186,37 @@ def enough_room(host: Host, here: Replica, size_bytes: int) -> Refused | None:
                 "and LVM enlarges no volume that has one.",
                 f"If nobody needs it, there: lvremove {snapshot.name}. Then run the same command.",
             )
+    return guards.fits(host, _needed(host, wanted))
+
+
+def _needed(host: Host, wanted: dict[VolumeName, int]) -> dict[str, int]:
+    """The bytes that each group has to have free for that."""
     needed: dict[str, int] = {}
     for volume, size in wanted.items():
         if host.volumes[volume].pool:
             continue  # a thin volume has no room of its own: what is written takes it from the pool
         more = lvm.rounded(size, host.groups[volume.group].extent_bytes) - host.volumes[volume].size_bytes
         needed[volume.group] = needed.get(volume.group, 0) + more
-    return guards.fits(host, needed)
+    return needed
+
+
+def restorable(site: Site, host: Host, resource: Resource, size_bytes: int) -> Refused | None:
+    """On the backup, which has `enough_room`: whether it has it for the restore point too, where one is required.
+
+    DRBD sends what is added in a resync, and without a restore point that ends with the connection and a hold.
+    """
+    volume = host.volumes[resource.here.volume]
+    added = size_bytes - (device_bytes(host, resource) or volume.size_bytes)
+    if site.resync_snapshot is not RestorePoint.REQUIRE or volume.pool or added <= 0:
+        return None
+    group = host.groups[volume.name.group]
+    needed = _needed(host, _wanted(host, resource.here, size_bytes)).get(group.name, 0)
+    needed += lvm.rounded(restore_point.least_bytes(added), group.extent_bytes)
+    if needed <= group.free_bytes:
+        return None
+    return Refused(
+        f"The volume group {group.name} on {host.hostname} has {guards.mebibytes(group.free_bytes)} free; "
+        f"{guards.mebibytes(needed)} are needed, with the restore point that is required there before what is added "
+        "is sent (resync_snapshot = require).",
+        f"There: add a disk to it (vgextend {group.name} DEVICE) or free space. Then run the same command.",
+    )

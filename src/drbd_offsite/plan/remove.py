@@ -11,10 +11,11 @@ from typing import Any
 from .. import config
 from ..errors import Refused
 from ..model import Flavour, Replica, Resource, Site
-from ..observed import DiskState, Host, Operation
+from ..observed import DiskState, Host, Operation, Role
 from ..protocol import Half, Release
 from ..render import render, resource_drop_in, resource_file
 from ..tools import drbd, filesystem, lvm, systemd
+from . import guards
 from .actions import Action, AskPeer, Lift, RemoveFile, Run, WriteFile
 from .half import Findings, outdated
 from .leave import leave, let_go
@@ -89,14 +90,22 @@ def files_of(resource: Resource) -> tuple[str, str]:
 
 
 def device_names(resource: Resource) -> frozenset[str]:
-    """How fstab may name its device: by drbd-utils' links or by itself."""
-    return frozenset({resource.by_res, f"/dev/drbd/by-disk/{resource.here.volume}", resource.here.device})
+    """How fstab may name its device: by itself or by drbd-utils' links, also those from before it was adopted."""
+    volume = resource.here.volume
+    by_disk = f"/dev/drbd/by-disk/{volume.mapper_path.removeprefix('/dev/')}"
+    by_hand = {f"/dev/drbd/by-res/{resource.name}", by_disk, f"/dev/drbd_{resource.name}"}
+    return frozenset({resource.by_res, f"/dev/drbd/by-disk/{volume}", resource.here.device, *by_hand})
 
 
 def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> Iterator[Action]:
-    """What is left to do on this machine, in order; at last, on the server, the backup's half."""
+    """What is left to do on this machine, in order; at last, on the server, the backup's half.
+
+    Raises Refused where the backup works with its copy.
+    """
     removal = Removal.of(operation)
     server = site.flavour is Flavour.SERVER
+    if server:  # it may have taken over since this was begun
+        guards.enforce(_served_there(host, removal.name))
     yield from let_go(site, host, removal.name, removal.here, "DRBD leaves from between the volume and its filesystem")
     yield from leave(host, removal.name, "it is replicated no more")
     if server:
@@ -167,8 +176,21 @@ UNSETTLED = frozenset({"taken-over", "returning", "split-brain", "local-io-error
 """Setters of holds that say that the other copy may have what this one has not."""
 
 
+def _served_there(host: Host, name: str) -> Refused | None:
+    seen = host.drbd.get(name)
+    if seen is None or seen.connection is None or seen.connection.role is not Role.PRIMARY:
+        return None
+    return Refused(
+        f"{name} is Primary on the backup: what is written there from now on would be missing here.",
+        f"End what uses it there; then, there: drbdadm secondary {name}. Once it is served here again "
+        f"(drbd-offsite status {name}), remove it.",
+    )
+
+
 def removable(host: Host, name: str) -> Refused | None:
     """On the server: whether the volume has all of the data, so that it can do without the other copy."""
+    if refusal := _served_there(host, name):
+        return refusal
     seen = host.drbd.get(name)
     holds = [hold for hold in host.holds.get(name, ()) if hold.forbids]
     unsettled = [hold.reason for hold in holds if hold.set_by in UNSETTLED]

@@ -73,8 +73,7 @@ def _room(group: VolumeGroup, free_bytes: int, volume_bytes: int, behind_bytes: 
 
     Raises Refused where the group has not even room for the former.
     """
-    least = behind_bytes + behind_bytes // _TABLE_SHARE + _MARGIN_BYTES
-    most = volume_bytes + volume_bytes // _TABLE_SHARE + _MARGIN_BYTES
+    least, most = least_bytes(behind_bytes), least_bytes(volume_bytes)
     wanted = lvm.rounded(min(least + volume_bytes // 10, most), group.extent_bytes)
     available = free_bytes // group.extent_bytes * group.extent_bytes
     if available < min(least, most):
@@ -83,6 +82,11 @@ def _room(group: VolumeGroup, free_bytes: int, volume_bytes: int, behind_bytes: 
             f"{min(least, most) / 2**20:,.0f} MiB."
         )
     return min(wanted, available)
+
+
+def least_bytes(behind_bytes: int) -> int:
+    """What a group has to have free for a restore point before a resync of ``behind_bytes``."""
+    return behind_bytes + behind_bytes // _TABLE_SHARE + _MARGIN_BYTES
 
 
 def drop(volume: VolumeName) -> Run:

@@ -1,11 +1,13 @@
 """What an unfinished ``add`` (or its counterpart on the backup) has decided; it lives in the journal."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..model import MAX_INDEXED_BYTES, METADATA_SLOT_BYTES, MetadataPlace, Replica, Resource, Site, VolumeName
 from ..observed import Host, LogicalVolume, Operation
 from ..protocol import Half
+from ..tools import drbd_dump
 
 FIRST_PORT = 7789
 MINORS = 1 << 20
@@ -109,24 +111,50 @@ def _ordinary(volume: LogicalVolume) -> bool:
     return not (snapshot or pool or volume.name.name.startswith("["))
 
 
-def allocate(site: Site, host: Host, volume: VolumeName, size_bytes: int) -> Replica:
-    """The lowest minor, metadata slot and port that nobody has: the running count that the admin need not keep."""
+def allocate(
+    site: Site, host: Host, volume: VolumeName, size_bytes: int, others: Sequence[drbd_dump.Half] = ()
+) -> Replica:
+    """The lowest minor, metadata slot and port that nobody has: the running count that the admin need not keep.
+
+    ``others`` are `foreign` halves. Where two resources have the same, drbdadm refuses every command for every one.
+    """
     # Those of a removal as well: the backup's half still knows them.
     under_way = [half for operation in host.operations.values() if (half := half_of(operation))]
     halves = [resource.here for resource in site.resources.values()] + under_way
+    theirs = [v for half in others for v in half.volumes]
     minors = {half.minor for half in halves} | {v.minor for seen in host.drbd.values() for v in seen.volumes}
-    ports = {half.port for half in halves} | {site.service_port}
+    minors |= {v.minor for v in theirs}
+    ports = {half.port for half in halves} | {half.port for half in others} | {site.service_port}
+    places = [half.metadata for half in halves] + [place for v in theirs if (place := _place(v.metadata))]
     return Replica(
         volume,
-        metadata_place(site, [half.metadata for half in halves], volume, size_bytes),
+        metadata_place(site, places, volume, size_bytes),
         next(n for n in range(MINORS) if n not in minors),
         next(n for n in range(FIRST_PORT, 65536) if n not in ports),
     )
 
 
+def foreign(site: Site, host: Host, dumped: Iterable[drbd_dump.DumpedResource]) -> list[drbd_dump.Half]:
+    """What DRBD's own files give to resources on this machine that are not ours, be they up or down."""
+    halves = [half for resource in dumped if resource.name not in site.resources for half in resource.halves]
+    # Of a floating one no name is written, of a stacked one those of both machines.
+    return [half for half in halves if not half.hostname or host.hostname in half.hostname.split()]
+
+
+def _place(text: str) -> MetadataPlace | None:
+    """None for internal metadata, and for what is no logical volume."""
+    try:
+        return MetadataPlace.parse(text)
+    except ValueError:
+        return None
+
+
 def metadata_place(site: Site, taken: list[MetadataPlace], volume: VolumeName, size_bytes: int) -> MetadataPlace:
-    """The lowest free slot of the metadata volume; above (nearly) 4 TiB a volume of the resource's own."""
-    if size_bytes > MAX_INDEXED_BYTES:
+    """The lowest free slot of the metadata volume; above (nearly) 4 TiB a volume of the resource's own.
+
+    That also where the metadata volume is the metadata of one resource, without slots: slot 0 is the same place.
+    """
+    if size_bytes > MAX_INDEXED_BYTES or MetadataPlace(site.metadata_pool, None) in taken:
         return MetadataPlace(VolumeName(site.volume_group, f"{volume.name}_drbd_meta"), None)
     slots = {place.index for place in taken if place.volume == site.metadata_pool}
     return MetadataPlace(site.metadata_pool, next(n for n in range(MINORS) if n not in slots))

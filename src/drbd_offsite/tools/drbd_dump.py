@@ -1,4 +1,4 @@
-"""``drbdadm dump-xml``: DRBD's configuration as its own parser has read it, of today's drbdadm and of 8.3's."""
+"""DRBD's configuration as it has it itself: what drbdadm reads (``dump-xml``, of today's and of 8.3's), what runs."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -24,15 +24,33 @@ def dump_83(config: str) -> Argv:
     return ("/usr/lib/drbd/drbdadm-83", "-c", config, "dump-xml")
 
 
+RUNNING: Argv = ("drbdsetup", "show")
+"""What the kernel runs; it prints the shared secrets."""
+
+
 def complaint(stderr: str) -> str:
     """Why nothing was read, on one line, without what drbdadm says about ``__DRBD_NODE__``."""
     lines = (" ".join(line.split()) for line in stderr.splitlines())
     return " ".join(line for line in lines if line and not re.search(r"__DRBD_NODE__|^PRETENDING", line))
 
 
-def resources_in(text: str) -> tuple[str, ...]:
-    """The names of the resources that a file defines, as far as each begins a line."""
-    return tuple(re.findall(r'^[ \t]*resource\s+"?([^\s"{]+)"?\s*\{', text, re.MULTILINE))
+_TOKENS = re.compile(r'#.*|"(?:[^"\\\n]|\\.)*"|[{};]|[^\s{};"#]+')
+"""As drbdadm's scanner has them (user/v84/drbdadm_scanner.fl)."""
+
+
+def sections(text: str) -> tuple[str, ...]:
+    """What a file has at its top: ``resource test_a``, ``common``, ``global``, ``include drbd.d/*.res``."""
+    found: list[str] = []
+    head: list[str] = []
+    depth = 0
+    for token in _TOKENS.findall(text):
+        if depth == 0 and token in ("{", ";"):
+            found.append(" ".join(head))
+            head = []
+        elif depth == 0 and token[0] not in "#}":
+            head.append(token.strip('"'))
+        depth += {"{": 1, "}": -1}.get(token, 0)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +61,8 @@ class Volume:
     """A path; empty for a stacked resource, which has another one below it."""
     metadata: str
     """``/dev/local/drbd_meta[0]``, ``/dev/local/big_meta`` or ``internal``; empty where a machine has no disk."""
+    device: str = ""
+    """A path, where the file gives it one: ``/dev/drbd0``, ``/dev/drbd_home``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +89,8 @@ class DumpedResource:
     handlers: Mapping[str, str]
     secret: str = field(repr=False)
     """``shared-secret``; empty where the machines do not ask each other for one."""
+    file: str = field(default="", compare=False)
+    """The one that defines it; empty from 8.3's parser, which does not say."""
 
     def half_of(self, hostname: str) -> Half | None:
         return next((half for half in self.halves if half.hostname == hostname), None)
@@ -91,7 +113,9 @@ def _resource(element: Element, common: Element | None) -> DumpedResource:
         for section, name, value in () if place is None else _options(place):
             (handlers if section == "handlers" else options)[name] = value
     secret = options.pop("shared-secret", "")
-    return DumpedResource(element.attrib["name"], tuple(map(_half, element.findall("host"))), options, handlers, secret)
+    halves = tuple(map(_half, element.findall("host")))
+    file = element.get("conf-file-line", "").rpartition(":")[0]
+    return DumpedResource(element.attrib["name"], halves, options, handlers, secret, file)
 
 
 _NEW_WORDS = {"rate": "resync-rate", "after": "resync-after"}
@@ -127,4 +151,26 @@ def _volume(element: Element) -> Volume:
         int(parts["device"].attrib["minor"]),
         element.findtext("disk", ""),
         (metadata.text or "") + (f"[{index}]" if index is not None else ""),
+        element.findtext("device", ""),
     )
+
+
+_RESOURCE = re.compile(r'^resource "?([^\s"]+)"? \{$(.*?)^\}$', re.MULTILINE | re.DOTALL)
+_VOLUME = re.compile(
+    r"^\s+volume (\d+) \{\s+device\s+minor (\d+);"
+    r'(?:\s+disk\s+"([^"]*)";\s+(?:flexible-)?meta-disk\s+"?([^";\s]+)"?(?: \[ (\d+) \])?;)?',
+    re.MULTILINE,
+)
+
+
+def parse_running(text: str) -> dict[str, tuple[Volume, ...]]:
+    """The output of `RUNNING`: each resource's volumes on this machine; one that is detached has no ``disk``.
+
+    Of DRBD 8.4 and 9 (drbdsetup.c, show_scmd and show_volume).
+    """
+    return {name: tuple(map(_running_volume, _VOLUME.findall(body))) for name, body in _RESOURCE.findall(text)}
+
+
+def _running_volume(found: tuple[str, ...]) -> Volume:
+    number, minor, disk, metadata, index = found
+    return Volume(int(number), int(minor), disk, metadata + (f"[{index}]" if index else ""))

@@ -82,9 +82,10 @@ def fstab_sources(paths: Iterable[str], identity: dict[str, str]) -> frozenset[s
     return frozenset(names)
 
 
-def fstab_targets(text: str, sources: frozenset[str]) -> tuple[str, ...]:
-    """Where fstab mounts any of ``sources``."""
-    return tuple(_plain(words[1]) for words in map(str.split, text.splitlines()) if _names(words, sources))
+def fstab_targets(text: str, sources: frozenset[str], unit: str = "") -> tuple[str, ...]:
+    """Where fstab mounts any of ``sources``, or anything that requires ``unit``."""
+    lines = map(str.split, text.splitlines())
+    return tuple(_plain(words[1]) for words in lines if _names(words, sources) or _requires(words, unit))
 
 
 WAS = "# before drbd-offsite: "
@@ -109,27 +110,43 @@ def fstab_moved(text: str, sources: frozenset[str], device: str, unit: str) -> s
         if not _names(words, sources):
             continue
         options = [o for o in words[3].split(",") if o != "defaults"] if len(words) > 3 else []
-        options += [o for o in ("nofail", f"x-systemd.requires={unit}") if o not in options]
+        options += [o for o in ("nofail", _requirement(unit)) if o not in options]
         rest = words[4:] or ["0", "2"]
         moved = " ".join([device, *words[1:3], ",".join(options), *rest])
         lines[number] = WAS + line.removesuffix("\n") + "\n" + moved + "\n"
     return "".join(lines)
 
 
+STARTS_DRBD = re.compile(r"x-systemd\.requires=drbd(?:\.service|@.+)\Z")
+"""Has drbd-utils' own units started at boot, enabled or not; they know no hold."""
+
+
 def fstab_restored(text: str, devices: frozenset[str], path: str, unit: str) -> str:
-    """`fstab_moved` undone: the lines that it kept are back, and what else mounts a device of ours mounts ``path``."""
+    """`fstab_moved` undone: the lines that it kept are back, and what else mounts a device of ours mounts ``path``.
+
+    Nor does any other line require ``unit``, be it by UUID or for a bind mount: without its resource the unit fails,
+    and with it every mount that requires it (systemd.mount(5)).
+    """
     restored: list[str] = []
     for line in text.splitlines(keepends=True):
         words = line.split()
-        if not _names(words, devices):
-            restored.append(line)
-        elif restored and restored[-1].startswith(WAS):
-            restored[-1] = restored[-1].removeprefix(WAS)
+        if _names(words, devices):
+            kept = restored and restored[-1].startswith(WAS)
+            restored.append(_without_drbd(restored.pop().removeprefix(WAS) if kept else line, unit, path))
         else:
-            options = words[3].split(",") if len(words) > 3 else []
-            kept = [option for option in options if option != f"x-systemd.requires={unit}"] or ["defaults"]
-            restored.append(" ".join([path, *words[1:3], ",".join(kept), *words[4:]]) + "\n")
+            restored.append(_without_drbd(line, unit) if _requires(words, unit) else line)
     return "".join(restored)
+
+
+def _without_drbd(line: str, unit: str, path: str = "") -> str:
+    """With ``path`` in the place of a DRBD device: one that was adopted had names that only its own file gave it."""
+    words = line.split()
+    options = words[3].split(",") if len(words) > 3 else []
+    kept = [o for o in options if o != _requirement(unit) and not STARTS_DRBD.match(o)]
+    replaced = path and line.lstrip().startswith("/dev/drbd")
+    if kept == options and not replaced:
+        return line
+    return " ".join([path if replaced else words[0], *words[1:3], ",".join(kept or ["defaults"]), *words[4:]]) + "\n"
 
 
 def fstab_replaced(text: str, old: str, new: str) -> str:
@@ -141,3 +158,11 @@ def fstab_replaced(text: str, old: str, new: str) -> str:
 
 def _names(words: list[str], sources: frozenset[str]) -> bool:
     return len(words) >= 3 and not words[0].startswith("#") and _plain(words[0]) in sources
+
+
+def _requirement(unit: str) -> str:
+    return f"x-systemd.requires={unit}"
+
+
+def _requires(words: list[str], unit: str) -> bool:
+    return len(words) > 3 and not words[0].startswith("#") and _requirement(unit) in words[3].split(",")

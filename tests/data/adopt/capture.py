@@ -1,6 +1,8 @@
 """Has drbd-utils and iproute2 read what is beside this file; as root, with drbdadm, from anywhere.
 
 A namespace lends the name and the addresses of the how-to's server; no kernel module is needed.
+
+But for show.txt and show-several.txt: that is ``drbdsetup show`` of machines of the lab, without the secret's line.
 """
 
 import os

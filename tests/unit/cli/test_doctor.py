@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -34,19 +35,33 @@ GREETING = protocol.Greeting("backup", "backup", "8.4.11", "")
 @pytest.fixture
 def tune(programs: Programs, server: World, root: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
     """Let the doctor's programs run: on a machine that is well, but for what the test says."""
-    monkeypatch.setattr(doctor, "HANDLER", str(program(root / "handler")))
+    handler = program(root / "lib/handler")
+    handler.write_text(f"#!{sys.executable} -IS\n")
+    monkeypatch.setattr(doctor, "HANDLER", str(handler))
+    monkeypatch.setattr(doctor, "TOP", root / "lib")
+    monkeypatch.setattr(doctor, "OWNERS", {os.getuid()})
+    monkeypatch.setattr(doctor, "ETC", root / "etc")
+    monkeypatch.setattr(doctor, "USERMODE_HELPER", root / "usermode_helper")
     monkeypatch.setattr(doctor, "LVM_DEVICES_FILES", root)
     monkeypatch.setattr(alert, "OWNER", os.getuid())
     program(alert.SENDMAIL)
+    (keys.ROOT / "backup/peer_ssh.pub").write_text(make.SSH_KEY)
     for key in keys.ROOT.rglob("*.secret"):
         key.chmod(0o600)
 
     def allow(
-        states: str = "active", ping: int = 0, ahead: int = 0, lvmconfig: str = LVM, adjust: Answer = NOTHING
+        states: str = "active",
+        ping: int = 0,
+        ahead: int = 0,
+        lvmconfig: str = LVM,
+        adjust: Answer = NOTHING,
+        at_boot: Callable[[str], str] = lambda unit: "disabled" if unit == "drbd.service" else "enabled",
     ) -> None:
         def machine(argv: tuple[str, ...], stdin: str) -> Answer | None:
             if "is-active" in argv:
                 return Answer("\n".join([states] * (len(argv) - 3)) + "\n" if states else "", 3)
+            if "is-enabled" in argv and "--quiet" not in argv:
+                return Answer("".join(f"{word}\n" for unit in argv[3:] if (word := at_boot(unit))), 1)
             if argv[0] == "ping":
                 return Answer("", ping)
             if argv[0] == "drbdmeta":
@@ -110,7 +125,7 @@ def test_what_is_wrong_is_said_with_a_remedy_and_an_exit_code(
     del enrolled
     tune(**well)
     said = command("doctor")
-    assert said.code == ExitCode.FAILED
+    assert said.code == (ExitCode.FAILED if severity == "fault" else ExitCode.WARNED)
     assert expected in said.out
     assert all(line.startswith((f"- {severity}: ", "  ")) for line in said.out.splitlines())
     for finding in json.loads(command("doctor", "--json").out):
@@ -137,11 +152,136 @@ def test_a_peer_that_does_not_answer_requests_is_told_of(command: Command, enrol
     assert enrolled.machine.log == []
 
 
+@pytest.mark.parametrize(
+    ("unit", "state"),
+    [
+        ("drbd-offsite-tunnel.service", "disabled"),
+        ("drbd-offsite-watch.service", "masked"),
+        ("drbd-offsite-peer.socket", "enabled-runtime"),
+    ],
+)
+def test_what_the_next_boot_would_not_start_is_a_warning(
+    command: Command, enrolled: World, tune: Tune, unit: str, state: str
+) -> None:
+    """It runs, so nobody notices before."""
+    del enrolled
+    tune(at_boot=lambda asked: {unit: state, "drbd.service": "disabled"}.get(asked, "enabled"))
+    said = command("doctor")
+    assert said.code == ExitCode.WARNED
+    assert said.out.startswith(f"- warning: {unit} is not enabled")
+    assert said.out.count("- warning") == 1
+
+
+@pytest.mark.parametrize(("state", "told"), [("enabled", True), ("disabled", False), ("", False)])
+def test_drbd_utils_own_unit_must_not_bring_up_what_is_held(
+    command: Command, enrolled: World, tune: Tune, state: str, told: bool
+) -> None:
+    """Nothing is printed for a unit that is not there."""
+    del enrolled
+    tune(at_boot=lambda unit: state if unit == "drbd.service" else "enabled")
+    said = command("doctor")
+    assert ("drbd.service is enabled" in said.out) is told
+    assert said.code == (ExitCode.WARNED if told else ExitCode.DONE)
+
+
+def test_a_peer_whose_key_is_not_here_is_not_asked_and_to_be_invited(
+    command: Command, enrolled: World, programs: Programs
+) -> None:
+    del enrolled
+    (keys.ROOT / "backup/peer_ssh.pub").unlink()
+    programs.ran.clear()
+    said = command("doctor")
+    assert "drbd-offsite invite" in said.out
+    assert "peer.socket" not in said.out
+    assert "ssh" not in [argv[0] for argv in programs.ran]
+
+
 def test_keys_that_others_can_read_are_named(command: Command, enrolled: World) -> None:
     del enrolled
     secret = keys.ROOT / "backup/drbd.secret"
     secret.chmod(0o644)
     assert f"{secret} can be read by others" in command("doctor").out
+
+
+def test_a_key_of_another_owner_can_be_read_by_him(
+    command: Command, enrolled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del enrolled
+    monkeypatch.setattr(doctor, "OWNERS", {os.getuid() + 1})
+    secret = keys.ROOT / "backup/drbd.secret"
+    said = command("doctor").out
+    assert f"{secret} can be read by others" in said
+    assert f"chown root {secret}; chmod go= {secret}" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f'common {{ net {{ shared-secret "{make.SECRET}"; }} }}\n', True),
+        (f'common {{\n  net {{\n    # shared-secret "{make.SECRET}";\n  }}\n}}\n', False),
+        ("common {\n}\n", False),
+    ],
+)
+def test_a_secret_in_a_file_of_drbd_s_that_all_can_read_is_told_of_and_not_shown(
+    command: Command, enrolled: World, text: str, told: bool
+) -> None:
+    """As drbd-utils ships it global_common.conf can be read by all."""
+    common = enrolled.root / "etc/drbd.d/global_common.conf"
+    common.parent.mkdir(parents=True, exist_ok=True)
+    common.write_text(text)
+    common.chmod(0o644)
+    said = command("doctor").out
+    assert (f"{common} can be read by others than root" in said) is told
+    assert make.SECRET not in said
+
+
+# -- what the kernel calls -------------------------------------------------------------------------
+
+
+def test_drbdadm_is_what_the_kernel_has_to_call(command: Command, enrolled: World) -> None:
+    drbdadm = program(enrolled.root / "sbin/drbdadm")
+    (enrolled.root / "usermode_helper").write_text(f"{drbdadm}\n")
+    assert command("doctor").code == ExitCode.DONE
+
+
+@pytest.mark.parametrize("helper", ["/bin/true", "disabled", "", "/nowhere/drbdadm", "{drbdadm}\n"])
+def test_a_kernel_that_calls_something_else_runs_no_handler(command: Command, enrolled: World, helper: str) -> None:
+    """The last one is what echo leaves behind: the line break belongs to the name."""
+    drbdadm = program(enrolled.root / "sbin/drbdadm")
+    (enrolled.root / "usermode_helper").write_text(helper.format(drbdadm=drbdadm) + "\n")
+    said = command("doctor")
+    assert said.code == ExitCode.FAILED
+    assert "and not drbdadm. So no handler is run" in said.out
+    assert "printf /sbin/drbdadm >" in said.out
+
+
+@pytest.mark.parametrize("first", ["#!/nowhere/python3 -IS", "#!", "import sys", None])
+def test_a_handler_without_its_interpreter_cannot_be_executed(
+    command: Command, enrolled: World, first: str | None
+) -> None:
+    handler = enrolled.root / "lib/handler"
+    handler.unlink() if first is None else handler.write_text(f"{first}\n")
+    said = command("doctor")
+    assert said.code == ExitCode.FAILED
+    assert "handler that the kernel calls cannot be executed" in said.out
+
+
+def test_a_handler_that_is_no_program_cannot_be_executed(command: Command, enrolled: World) -> None:
+    (enrolled.root / "lib/handler").chmod(0o644)
+    assert "handler that the kernel calls cannot be executed" in command("doctor").out
+
+
+@pytest.mark.parametrize("place", ["lib", "lib/handler"])
+def test_whoever_may_change_the_handler_or_a_directory_above_it_is_root(
+    command: Command, enrolled: World, place: str
+) -> None:
+    (enrolled.root / place).chmod(0o775)
+    said = command("doctor")
+    assert said.code == ExitCode.FAILED
+    assert f"Others than root may change {enrolled.root / place}," in said.out
+    assert said.out.count("- fault") == 1
+    (enrolled.root / place).chmod(0o755)
+    assert command("doctor").code == ExitCode.DONE
 
 
 # -- with a resource -------------------------------------------------------------------------------
@@ -223,6 +363,6 @@ def test_nothing_but_looks_is_run(command: Command, replicated: World, programs:
     }  # fmt: skip
     others = [argv for argv in programs.ran if argv not in looks]
     assert {argv[0] for argv in others} <= {"systemctl", "ping", "ssh"}
-    assert len(programs.ran) == len(looks) + 3
+    assert len(programs.ran) == len(looks) + 4
     assert replicated.machine.log == []
     assert journal.events() == before

@@ -140,7 +140,7 @@ def test_a_full_disk_is_said_in_a_sentence(command: Command, monkeypatch: pytest
 
 def test_exit_codes_are_the_documented_ones() -> None:
     assert {code.name: int(code) for code in ExitCode} == {
-        "DONE": 0, "FAILED": 1, "USAGE": 2, "REFUSED": 3, "PEER_UNREACHABLE": 4, "HELD": 5,
+        "DONE": 0, "FAILED": 1, "USAGE": 2, "REFUSED": 3, "PEER_UNREACHABLE": 4, "HELD": 5, "WARNED": 6,
     }  # fmt: skip
 
 

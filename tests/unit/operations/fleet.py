@@ -12,7 +12,7 @@ from pathlib import Path
 from drbd_offsite import config, host, keys, protocol
 from drbd_offsite.errors import Refused
 from drbd_offsite.model import Flavour, VolumeName
-from drbd_offsite.tools import drbd, lvm
+from drbd_offsite.tools import drbd, drbd_dump, lvm
 
 from .. import make
 from ..conftest import Answer, Programs
@@ -96,6 +96,8 @@ class Fleet:
             return Answer(json.dumps({"report": [self._report()]}))
         if argv == drbd.EVENTS:
             return Answer("".join(f"exists {line}\n" for line in self._events()) + "exists -\n")
+        if argv == drbd_dump.dump("/etc/drbd.conf"):
+            return Answer("<config/>")
         if argv[0] == "blkid":
             return Answer("", 2)
         if argv[0] == "drbdmeta":

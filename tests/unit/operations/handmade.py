@@ -12,7 +12,7 @@ from drbd_offsite import config, host, keys
 from drbd_offsite.model import Flavour
 from drbd_offsite.operations import adopt
 from drbd_offsite.render import HEADER
-from drbd_offsite.tools import drbd, drbd_dump, iproute, lvm
+from drbd_offsite.tools import drbd, drbd_dump, filesystem, iproute, lvm, systemd
 
 from ..conftest import Answer, Programs
 
@@ -37,6 +37,8 @@ class HandMade:
         self.read_by: Callable[[tuple[str, ...]], Answer] = self._caught
         self.addresses = (DATA / "adopt/addresses.json").read_text().replace(ENDS[Flavour.SERVER], ENDS[flavour])
         self.units: set[str] = set()
+        self.state = "up-to-date"
+        """In which DRBD is seen, as the captures call it."""
         self.steps = 0
         self.kill_at: int | None = None
         programs.machine = self.answer
@@ -80,7 +82,12 @@ class HandMade:
             case lvm.REPORT:
                 return Answer((DATA / f"lvm/replicating-{self.flavour}.json").read_text())
             case drbd.EVENTS:
-                return Answer((DATA / f"drbd/8.4.11/up-to-date-{self.flavour}.events2").read_text())
+                return Answer((DATA / f"drbd/8.4.11/{self.state}-{self.flavour}.events2").read_text())
+            case drbd_dump.RUNNING:
+                return Answer((DATA / "adopt/show.txt").read_text())
+            case ("blkid", *_):
+                assert argv == filesystem.identity("/dev/local/test_a")
+                return Answer((DATA / "blkid/lab-ext4.txt").read_text())
             case iproute.ADDRESSES:
                 return Answer(self.addresses)
             case ("mv", "--no-target-directory", old, new):
@@ -97,15 +104,21 @@ class HandMade:
             ):
                 self.units.add(unit)
                 return Answer()
+            case ("systemctl", "--no-ask-password", "disable", unit):
+                self.units.remove(unit)
+                return Answer()
+            case systemd.DAEMON_RELOAD:
+                return Answer()
         return None
 
     def _caught(self, argv: tuple[str, ...]) -> Answer:
         """Whatever happens, drbdadm finds each resource once."""
         if argv[0] != "env":
             return Answer("", 10)
-        texts = [path.read_text() for path in Path(argv[argv.index("-c") + 1]).parent.glob("drbd.d/*.res")]
-        (text,) = (text for text in texts if "test_a" in drbd_dump.resources_in(text))
-        return Answer((DATA / "adopt" / self.dumps["adopted" if text.startswith(HEADER) else "by hand"]).read_text())
+        read = {path.name: path.read_text() for path in Path(argv[argv.index("-c") + 1]).parent.glob("drbd.d/*.res")}
+        ((name, text),) = (file for file in read.items() if "resource test_a" in drbd_dump.sections(file[1]))
+        dumped = (DATA / "adopt" / self.dumps["adopted" if text.startswith(HEADER) else "by hand"]).read_text()
+        return Answer(dumped.replace("0_test_a.res", name))
 
     def configure(self, text: str) -> None:
         config.PATH.write_text(text)

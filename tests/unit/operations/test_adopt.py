@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from drbd_offsite import config, host, journal, keys
 from drbd_offsite.errors import OffsiteError, Refused, UsageError
 from drbd_offsite.model import Flavour, TunnelMode
-from drbd_offsite.operations import adopt
+from drbd_offsite.observed import Forbidden
+from drbd_offsite.operations import adopt, half
 from drbd_offsite.render import HEADER
 from drbd_offsite.tools import drbd_dump
 
@@ -37,6 +39,11 @@ INSTALLED = """\
     reachable_as = server.example.org
 """
 """As after the package's questions, and an edit."""
+
+FSTAB = """\
+UUID=0f0f / ext4 errors=remount-ro 0 1
+/dev/drbd/by-res/test_a\t/srv/a\text4\tnoatime,x-systemd.requires=drbd.service 0 2
+"""
 
 
 @pytest.fixture
@@ -68,11 +75,14 @@ def golden(flavour: Flavour, name: str) -> str:
 def test_the_how_to_s_server_becomes_ours_and_keeps_what_an_admin_has_written(machine: Make) -> None:
     server = machine(SERVER)
     server.configure(INSTALLED)
+    server.units.add("drbd.service")
+    half.FSTAB.write_text(FSTAB)
     proposal = adopt.propose((), None)
     assert proposal is not None
     assert normal("\n".join(proposal.plan), server.root) + "\n" == golden(SERVER, "plan.txt")
     adopt.adopt(proposal, (), None, lambda _: None)
     assert config.PATH.read_text() == golden(SERVER, "drbd-offsite.conf")
+    assert half.FSTAB.read_text() == golden(SERVER, "fstab")
     resource = config.load().resources["test_a"]
     assert (resource.here, resource.there) == (make.replica(), make.replica())
     assert server.units == UNITS
@@ -167,7 +177,38 @@ def test_a_machine_that_changes_while_a_person_reads_is_left_alone(machine: Make
     assert journal.operations() == {}
 
 
+@pytest.mark.parametrize(("flavour", "state"), [(SERVER, "split-brain"), (BACKUP, "tunnel-stopped")])
+def test_a_copy_that_may_be_kept_apart_is_held_before_anything_of_ours_could_connect_it(
+    machine: Make, flavour: Flavour, state: str
+) -> None:
+    by_hand = machine(flavour)
+    by_hand.state = state
+    by_hand.kill_at = 2  # the journal has it, and nothing else was done
+    with pytest.raises(Killed):
+        carry_out(flavour=flavour)
+    (hold,) = journal.holds()["test_a"]
+    assert (hold.set_by, hold.forbids) == ("disconnect", {Forbidden.CONNECT})
+    by_hand.kill_at = None
+    carry_out(flavour=flavour)
+    assert journal.holds() == {"test_a": (hold,)}
+
+
+def test_what_is_connected_is_not_held(machine: Make) -> None:
+    machine(SERVER)
+    carry_out()
+    assert journal.holds() == {}
+
+
 # -- broken off ----------------------------------------------------------------------------------
+
+
+def mountable_at_a_boot(server: HandMade) -> None:
+    """The device by a name that drbdadm's file gives it, and after a unit that has something to bring up."""
+    lines = [line for line in half.FSTAB.read_text().splitlines() if not line.startswith("#")]
+    ours = any(path.read_text().startswith(HEADER) for path in server.etc.glob("drbd.d/*.res"))
+    assert not (ours and any("by-res/test_a" in line for line in lines))
+    assert "test_a" in config.PATH.read_text() or not any("drbd-offsite@" in line for line in lines)
+    assert server.units & {"drbd.service", "drbd-offsite@test_a.service"}
 
 
 @pytest.mark.parametrize("name", ["0_test_a.res", "mine.res"], ids=["our-name", "another-name"])
@@ -182,6 +223,8 @@ def test_killed_at_any_step_it_is_finished_by_the_same_command(machine: Make, na
         config.PATH.parent.mkdir()
         server.make()
         server.units.clear()
+        server.units.add("drbd.service")
+        half.FSTAB.write_text(FSTAB)
         (server.etc / "drbd.d/0_test_a.res").rename(server.etc / "drbd.d" / name)
         server.configure(INSTALLED)
         server.steps = 0
@@ -196,6 +239,7 @@ def test_killed_at_any_step_it_is_finished_by_the_same_command(machine: Make, na
         with pytest.raises(Killed):
             carry_out()
         server.kill_at = None
+        mountable_at_a_boot(server)
         begun = bool(journal.operations())
         carry_out()
         assert server.texts() == finished, f"killed at step {number}"
@@ -237,6 +281,24 @@ def test_a_drbdadm_that_would_not_read_the_result_keeps_it_from_being_written(ma
     assert server.texts() == before
 
 
+def test_a_resource_that_stays_drbdadm_s_must_not_be_read_otherwise_than_before(machine: Make) -> None:
+    server = machine(SERVER)
+    caught, before = server.read_by, server.texts()
+    other = '<resource name="x" conf-file-line="/etc/drbd.d/x.res:1">{}</resource></config>'
+    secret = '<section name="net"><option name="shared-secret" value="x"/></section>'
+
+    def read(argv: Sequence[str]) -> Answer:
+        now = Path(argv[argv.index("-c") + 1]) == adopt.DRBD_CONF
+        answer = caught(tuple(argv))
+        return replace(answer, stdout=answer.stdout.replace("</config>", other.format(secret if now else "")))
+
+    server.read_by = read
+    with pytest.raises(Refused, match="other options than now for x") as raised:
+        adopt.propose(["test_a"], None)
+    assert "global_common.conf" in raised.value.hint
+    assert server.texts() == before
+
+
 def test_what_a_program_prints_and_nobody_understands_is_no_traceback(machine: Make) -> None:
     machine(SERVER).read_by = lambda _: Answer("<config>")
     with pytest.raises(OffsiteError, match="not understood"):
@@ -272,7 +334,7 @@ def really(argv: Sequence[str]) -> Answer:
 @pytest.fixture
 def real(machine: Make) -> HandMade:
     server = machine(SERVER)
-    server.read_by = really
+    server.read_by = lambda argv: replace(answer := really(argv), stdout=answer.stdout.replace(str(server.root), ""))
     return server
 
 

@@ -32,7 +32,7 @@ def begun() -> Operation:
     return journal.begin("grow", "test_a", {"asked": "x"})
 
 
-def drive_through(*looks: Sequence[Action]) -> list[str]:
+def drive_through(*looks: Sequence[Action], patience: float = 0.0) -> list[str]:
     """What is told while each look finds these steps left, and the one after them none."""
     left = iter([*looks, ()])
 
@@ -42,7 +42,7 @@ def drive_through(*looks: Sequence[Action]) -> list[str]:
         return iter(next(left))
 
     told: list[str] = []
-    drive.drive(begun(), steps, told.append)
+    drive.drive(begun(), steps, told.append, patience=patience)
     return told
 
 
@@ -76,6 +76,36 @@ def test_a_step_without_effect_ends_the_run_and_says_which() -> None:
         drive_through([STEP], [STEP])
     assert "the same command goes on from here" in raised.value.hint
     assert list(journal.operations()) == ["grow-test_a"]
+
+
+def test_a_step_may_have_some_time_to_take_effect(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    assert drive_through(*[[STEP]] * 10, [GROWN], patience=60.0) == [
+        "step  # it is left",
+        "lvextend x  # it is too small",
+    ]
+    assert programs.ran.count(STEP.argv) == 1
+    assert journal.operations() == {}
+
+
+def test_a_step_without_effect_ends_the_run_when_its_time_is_over(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    monkeypatch.setattr("time.monotonic", lambda: sum(waited))
+    with pytest.raises(OffsiteError, match="had no effect: step"):
+        drive_through(*[[STEP]] * 1000, patience=60.0)
+    assert sum(waited) == pytest.approx(60.0, abs=1.0)
+    assert programs.ran.count(STEP.argv) == 1
+
+
+def test_what_cannot_be_seen_any_more_is_not_waited_for(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = "exists -\n"
+    monkeypatch.setattr("time.sleep", lambda _: programs.allow(drbd.EVENTS, Answer("", 5, "no answer")))
+    programs.allow(drbd.EVENTS, seen)
+    with pytest.raises(OffsiteError, match=r"cannot be seen: .*no answer"):
+        drive_through(*[[STEP]] * 10, patience=60.0)
 
 
 def test_steps_without_an_end_are_ended() -> None:

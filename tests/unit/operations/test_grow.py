@@ -17,6 +17,7 @@ from .. import make
 from ..conftest import Answer, Programs
 from ..plan.machine import BY_RES, EXTENT, Kernel, Machine
 from ..plan.test_half import DATA, POOL
+from ..plan.test_remove import configuration
 from .test_remove import replicating
 from .world import Killed, World, killed
 
@@ -98,6 +99,18 @@ def test_a_server_that_is_written_to_all_the_time_is_waited_for(server: World, m
     finished(server)
 
 
+def test_a_resize_that_shows_when_the_backup_has_answered_is_waited_for(
+    server: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device grows a moment after drbdadm has ended, over a slow line many moments."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    server.resize_looks = 20
+    told: list[str] = []
+    run(told=told.append)
+    finished(server)
+    assert sum("drbdadm resize" in line for line in told) == 1
+
+
 def test_a_size_in_all_is_a_size_in_all(server: World) -> None:
     run(f"{SIZE // make.MIB}M")
     finished(server)
@@ -145,6 +158,38 @@ def test_grow_that_dies_after_any_step_is_finished_by_the_same_command(
     for world in killed(lambda: served(mounted(), programs, root), run, at_least=4, at=last_step):
         run()
         finished(world)
+
+
+def test_one_that_is_not_served_after_a_power_cut_stays_unfinished_until_it_is(server: World) -> None:
+    server.kill_at = -4
+    with pytest.raises(Killed):
+        run()
+    server.kill_at = None
+    assert (server.machine.size, server.machine.fs_bytes) == (SIZE, make.GIB)
+    server.machine.kernel.primary, server.machine.mounts = False, []
+    server.publish()
+    with pytest.raises(Refused, match="not served here"):
+        run()
+    assert list(journal.operations()) == ["grow-test_a"]
+    server.machine.kernel.primary, server.machine.mounts = True, [("/dev/drbd0", "/srv/a")]
+    server.publish()
+    run()
+    finished(server)
+
+
+def test_a_backup_that_was_replaced_meanwhile_is_asked_to_enlarge_its_volume_too(server: World) -> None:
+    """The lost one had the room."""
+    server.kill_at = 3
+    with pytest.raises(Killed):
+        run()
+    server.kill_at = None
+    assert Growth.of(journal.operations()["grow-test_a"]).there_bytes == SIZE
+    server.machine.peer_bytes = make.GIB
+    told: list[str] = []
+    run("", told.append, dry_run=True)
+    assert "ask backup to enlarge" in told[0]
+    run("")
+    finished(server)
 
 
 def test_an_unfinished_one_is_finished_before_another_one_is_begun(server: World) -> None:
@@ -491,6 +536,19 @@ def test_what_the_backup_cannot_do_it_refuses_when_it_is_asked(
     with pytest.raises(Refused, match=reason):
         enlarge(protocol.Enlarge("test_a", size, only_check))
     assert world.machine.log == []
+
+
+@pytest.mark.parametrize("only_check", [True, False])
+def test_a_backup_that_could_not_take_the_restore_point_that_it_requires_says_so(
+    programs: Programs, root: Path, only_check: bool
+) -> None:
+    requiring = config.updated(configuration(BACKUP, "test_a"), {"site.resync_snapshot": "require"})
+    world = World(replicating(BACKUP, config=requiring, free=SIZE - make.GIB), programs, root)
+    with pytest.raises(Refused, match="with the restore point that is required there"):
+        enlarge(replace(ENLARGE, only_check=only_check))
+    assert world.machine.log == []
+    world.machine.free = make.GIB
+    assert enlarge() == SIZE
 
 
 @pytest.mark.parametrize(("name", "requester"), [("test_a", "somebody"), ("nothing", "server")])

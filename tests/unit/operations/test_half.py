@@ -1,12 +1,14 @@
 """``add`` and ``replicate`` from end to end on a simulated machine, killed at every program."""
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drbd_offsite import config, files, journal, protocol
-from drbd_offsite.errors import BadRequest, ConfigError, OffsiteError, PeerUnreachable, Refused
+from drbd_offsite.errors import BadRequest, ConfigError, OffsiteError, PeerUnreachable, Refused, ToolFailed
 from drbd_offsite.model import Flavour, MetadataPlace, VolumeName
 from drbd_offsite.operations import half
 from drbd_offsite.plan.actions import describe
@@ -15,13 +17,14 @@ from drbd_offsite.tools import filesystem
 from drbd_offsite.tools.drbd import Identifiers
 
 from .. import make
-from ..conftest import Programs
+from ..conftest import Answer, Programs
 from ..plan.machine import FRESH, FSTAB_NAMES, Machine
 from ..plan.test_half import DATA, FSTAB, POOL, empty_config
 from .world import Killed, World, killed
 
 SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
 THERE = make.replica(3)
+HERE = os.uname().nodename
 REQUEST = protocol.Replicate(
     "test_a", make.GIB, protocol.Half.of(make.replica()), overwrite_metadata=False, only_check=False
 )
@@ -159,8 +162,6 @@ def test_a_peer_that_vanishes_leaves_a_half_that_is_seen_and_finished_later(serv
 def test_what_the_backup_refuses_is_refused_before_anything_is_begun(
     server: World, programs: Programs, error: OffsiteError, raised: type
 ) -> None:
-    from ..conftest import Answer
-
     answer = programs.machine
     programs.machine = lambda argv, stdin: (
         Answer(protocol.encode_error(error)) if argv[0] == "ssh" else answer(argv, stdin)
@@ -173,8 +174,6 @@ def test_what_the_backup_refuses_is_refused_before_anything_is_begun(
 
 
 def test_an_unreachable_backup_is_noticed_before_anything_is_begun(server: World, programs: Programs) -> None:
-    from ..conftest import Answer
-
     answer = programs.machine
     programs.machine = lambda argv, stdin: Answer("", 255, "timed out") if argv[0] == "ssh" else answer(argv, stdin)
     with pytest.raises(PeerUnreachable):
@@ -248,6 +247,43 @@ def test_a_name_that_would_be_a_path_is_refused_before_it_is_one(server: World, 
     assert server.machine.log == []
 
 
+def dumped(name: str = "other") -> Answer:
+    """As drbdadm prints a resource that was made by hand (tests/data/adopt): here with its metadata on its own disk."""
+    return Answer(
+        f'<config><resource name="{name}"><host name="{HERE}"><volume vnr="0"><device minor="0">/dev/drbd0</device>'
+        "<disk>/dev/local/o</disk><meta-disk>internal</meta-disk></volume>"
+        f'<address family="ipv4" port="7789">10.89.33.1</address></host></resource></config>'
+    )
+
+
+def test_the_port_and_the_minor_of_a_resource_that_is_left_to_drbdadm_are_not_given_again(server: World) -> None:
+    """It is down, so only its file has them; with the same ones in ours drbdadm would refuse every resource."""
+    server.dumped = dumped()
+    task = Task.of(half.check(config.load(), half.host_with_drbd(config.load()), DATA))
+    assert (task.here.minor, task.here.port) == (1, 7790)
+
+
+def test_a_name_that_drbd_s_own_files_have_is_refused(server: World) -> None:
+    server.dumped = dumped("test_a")
+    with pytest.raises(Refused, match=f"files on {HERE} have a resource test_a already") as raised:
+        add()
+    assert "adopt test_a" in raised.value.hint
+    assert journal.operations() == {}
+    assert server.machine.log == []
+
+
+def test_where_drbdadm_reads_nothing_no_resource_is_made_and_no_line_of_it_is_shown(server: World) -> None:
+    server.dumped = Answer("", 10, f"/etc/drbd.d/x.res:3: Parse error: ';' expected, but got '{make.SECRET}'")
+    with pytest.raises(Refused, match=f"{HERE} refuses what is in") as raised:
+        add()
+    assert make.SECRET not in f"{raised.value.message} {raised.value.hint}"
+    assert journal.operations() == {}
+    server.dumped = Answer("no resources defined!")
+    with pytest.raises(ToolFailed, match="is not understood"):
+        add()
+    assert server.machine.log == []
+
+
 def test_add_needs_an_enrolled_backup(server: World) -> None:
     config.PATH.write_text(config.updated(config.PATH.read_text(), {"peers.backup.hostname": ""}))
     with pytest.raises(Refused, match="No backup is enrolled") as raised:
@@ -302,6 +338,16 @@ def test_replicate_makes_a_volume_of_the_same_size_and_a_slot(backup: World) -> 
     assert config.load().resources["test_a"].there == REQUEST.server.replica()
 
 
+def test_the_copy_too_leaves_others_their_port_and_minor(backup: World) -> None:
+    backup.dumped = dumped()
+    answer = replicate(replace(REQUEST, only_check=True))
+    assert (answer.half.minor, answer.half.port) == (1, 7790)
+    backup.dumped = dumped("test_a")
+    with pytest.raises(Refused, match=f"files on {HERE} have a resource test_a already"):
+        replicate()
+    assert journal.operations() == {}
+
+
 def test_the_same_request_again_finds_it_done(backup: World) -> None:
     first = replicate()
     log = list(backup.machine.log)
@@ -310,8 +356,6 @@ def test_the_same_request_again_finds_it_done(backup: World) -> None:
 
 
 def test_a_check_begins_nothing(backup: World) -> None:
-    from dataclasses import replace
-
     answer = replicate(replace(REQUEST, only_check=True))
     assert answer.half.minor == 0
     assert backup.machine.log == []
@@ -326,8 +370,6 @@ def test_replicate_killed_at_any_program_is_finished_by_the_same_request(program
 
 
 def test_another_request_for_the_same_name_is_refused(backup: World) -> None:
-    from dataclasses import replace
-
     backup.kill_at = 3
     with pytest.raises(Killed):
         replicate()
@@ -352,8 +394,6 @@ def test_a_volume_of_that_name_on_the_backup_is_somebody_s_data(backup: World) -
 
 
 def test_a_group_without_room_is_refused_before_anything_is_begun(backup: World) -> None:
-    from dataclasses import replace
-
     with pytest.raises(Refused, match="are needed"):
         replicate(replace(REQUEST, size_bytes=2**60 - make.GIB))
     assert backup.machine.log == []
@@ -386,8 +426,6 @@ def test_a_step_without_effect_ends_the_run_and_says_which(backup: World) -> Non
 
 @pytest.mark.usefixtures("backup")
 def test_the_metadata_of_a_volume_above_4_tib_have_a_volume_of_their_own() -> None:
-    from dataclasses import replace
-
     answer = replicate(replace(REQUEST, size_bytes=5 * 2**40))
     assert MetadataPlace.parse(answer.half.metadata) == MetadataPlace(VolumeName("local", "test_a_drbd_meta"), None)
 

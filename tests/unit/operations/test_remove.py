@@ -20,7 +20,7 @@ from .. import make
 from ..conftest import Answer, Programs
 from ..plan.machine import BY_RES, FSTAB_NAMES, USED, Kernel, Machine
 from ..plan.test_half import DATA, FSTAB, POOL
-from ..plan.test_remove import MOVED, configuration, rendered
+from ..plan.test_remove import MOVED, SERVED_THERE, configuration, rendered
 from .test_half import THERE, bare
 from .world import Killed, World, forget, killed
 
@@ -486,6 +486,29 @@ def test_one_that_fstab_mounts_needs_leave_too(programs: Programs, root: Path, n
     assert half.FSTAB.read_text() == "/dev/local/test_a /srv/a ext4 defaults 0 2\n"
     assert filesystem.fstab_targets(half.FSTAB.read_text(), FSTAB_NAMES) == ("/srv/a",)
     assert world.machine.mounts == [], "what was not mounted is not mounted"
+
+
+def test_a_line_that_waits_for_its_unit_is_changed_with_leave_only(programs: Programs, root: Path) -> None:
+    line = "LABEL=test_a /srv/a ext4 nofail,x-systemd.requires=drbd-offsite@test_a.service 0 2\n"
+    world = World(replicating(SERVER, fstab=line), programs, root)
+    before = config.PATH.read_text()
+    with pytest.raises(Refused, match=r"is in /etc/fstab, for /srv/a"):
+        run()
+    untouched(world, before)
+    assert half.FSTAB.read_text() == line
+    run(remount=True)
+    finished(world)
+    assert half.FSTAB.read_text() == "LABEL=test_a /srv/a ext4 nofail 0 2\n"
+
+
+def test_what_the_backup_serves_is_not_removed_though_it_does_not_answer(programs: Programs, root: Path) -> None:
+    """DRBD is connected and says so, whatever has become of ssh."""
+    world = World(replicating(SERVER, kernel=SERVED_THERE, peer_serves=True), programs, root)
+    before = config.PATH.read_text()
+    world.away = True
+    with pytest.raises(Refused, match="test_a is Primary on the backup"):
+        run()
+    untouched(world, before)
 
 
 @pytest.mark.parametrize("setter", sorted(UNSETTLED))

@@ -14,13 +14,13 @@ from drbd_offsite.errors import OffsiteError
 from drbd_offsite.observed import DrbdResource
 from drbd_offsite.operations import half
 from drbd_offsite.reconcile import reconcile
-from drbd_offsite.tools import drbd, filesystem, lvm
+from drbd_offsite.tools import drbd, drbd_dump, filesystem, lvm
 
 from .. import make
 from ..conftest import Answer, Programs
 from ..plan.machine import DEVICE_NAMES, Machine, need
 
-LOOKS = ("lvm", "drbdmeta", "blkid")
+LOOKS = ("lvm", "drbdmeta", "blkid", "env")
 
 
 class Killed(BaseException):
@@ -37,8 +37,13 @@ class World:
         """Whether the other machine is silent."""
         self.ahead = 0
         """For so many looks the peer lacks what was written a moment ago."""
+        self.resize_looks = 0
+        """For so many looks after a resize the device has its old size: the peer has not answered yet."""
+        self._new_size = 0
         self.takes_over = False
         """Whether the peer says that it serves test_a."""
+        self.dumped = Answer("<config/>")
+        """What drbdadm has read of DRBD's own files."""
         self.changes = 0
         self.kill_at: int | None = None
         self.addresses = programs.addresses
@@ -68,7 +73,10 @@ class World:
                 return Answer("", 255, "ssh: connect to host 10.89.33.2 port 7788: No route to host")
             said = self._peer_says(protocol.decode_request(stdin))
         else:
+            size = self.machine.size
             self.machine._run(list(argv))
+            if self.resize_looks and "resize" in argv:
+                self._new_size, self.machine.size = self.machine.size, size
         self.publish()
         if self.kill_at == -self.changes:
             raise Killed
@@ -139,9 +147,13 @@ class World:
         if argv == lvm.REPORT:
             return Answer(self._report())
         if argv == drbd.EVENTS:
+            self._peer_answers()
             said = "".join(_events(resource) for resource in seen.drbd.values()) + "exists -\n"
             self.ahead -= self.ahead > 0
             return Answer(said.replace("replication:Established", "replication:Ahead") if self.ahead else said)
+        if argv[0] == "env":
+            need(argv == drbd_dump.dump("/etc/drbd.conf"), "drbdadm reads what it always reads")
+            return self.dumped
         if argv[0] == "blkid":
             served = self.machine.kernel and self.machine.kernel.primary
             nothing = not self.machine.fstype or (argv[-1] == self.machine.here.device and not served)
@@ -153,6 +165,12 @@ class World:
             return Answer(f"{found.current:016X}:{0:016X}:{0:016X}:{0:016X}:0:0:0:0\n") if found else Answer("", 1)
         known = self.machine.enabled if "is-enabled" in argv else self.machine.active
         return Answer("", 0 if known else 1)
+
+    def _peer_answers(self) -> None:
+        """To a resize; what this look shows is from just before."""
+        self.resize_looks -= self._new_size > 0
+        if self._new_size and self.resize_looks == 0:
+            self.machine.size, self._new_size = self._new_size, 0
 
     def _report(self) -> str:
         seen = self.machine.host()

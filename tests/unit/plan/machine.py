@@ -114,6 +114,8 @@ class Machine:
     """The other machine is there, and has all that is here."""
     peer_bytes: int = 0
     """Of the volume there."""
+    peer_serves: bool = False
+    """The other machine is Primary; on the backup it always is."""
     blank: bool = False
     """The volume holds nothing but zeros."""
     peer_new: bool = False
@@ -200,7 +202,7 @@ class Machine:
             disk = DiskState.UP_TO_DATE if self.synced else DiskState.INCONSISTENT
         line = ()
         if self.kernel.connected and self.in_step:
-            role = Role.SECONDARY if self.flavour is Flavour.SERVER else Role.PRIMARY
+            role = Role.SECONDARY if self.flavour is Flavour.SERVER and not self.peer_serves else Role.PRIMARY
             device = PeerDevice(0, ReplicationState.ESTABLISHED, DiskState.UP_TO_DATE)
             line = (DrbdConnection(self.flavour.other, ConnectionState.CONNECTED, role, (device,)),)
         elif self.kernel.connected and self.peer_new and not self.synced:

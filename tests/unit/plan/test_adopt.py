@@ -10,8 +10,9 @@ import pytest
 from drbd_offsite import config
 from drbd_offsite.errors import ConfigError, Refused, UsageError
 from drbd_offsite.model import Flavour, VolumeName
-from drbd_offsite.observed import Role
-from drbd_offsite.plan.adopt import Adoption, Found, decide
+from drbd_offsite.observed import ConnectionState, DrbdConnection, Role
+from drbd_offsite.plan.adopt import Adoption, decide
+from drbd_offsite.plan.adopt_found import Found
 from drbd_offsite.render import HEADER
 from drbd_offsite.tools import drbd_dump, openvpn
 from drbd_offsite.tools.drbd_dump import DumpedResource
@@ -23,6 +24,7 @@ SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
 SECRET = "some-shared-secret-of-your-choice"
 DUMP = drbd_dump.parse((DATA / "howto.xml").read_text())["test_a"]
 NOT_ADOPTABLE = drbd_dump.parse((DATA / "not-adoptable.xml").read_text())
+HERE = DUMP.halves[0].volumes[0]
 ADDRESSES = {SERVER: "10.89.33.1", BACKUP: "10.89.33.2"}
 
 
@@ -43,13 +45,17 @@ def numbered(number: int, name: str = "", **changes: Any) -> DumpedResource:
 def found(*dumped: DumpedResource, here: Flavour = SERVER, **changes: Any) -> Found:
     """A machine of the how-to with these resources, each up and in a file of its own."""
     dumped = dumped or (DUMP,)
+    dumped = tuple(replace(one, file=f"/etc/drbd.d/{number}_{one.name}.res") for number, one in enumerate(dumped))
     role = Role.PRIMARY if here is SERVER else Role.SECONDARY
     usual = Found(
         hostname=here,
         config=None,
         dump={one.name: one for one in dumped},
-        files={f"/etc/drbd.d/{number}_{one.name}.res": by_hand(one.name) for number, one in enumerate(dumped)},
+        files={one.file: by_hand(one.name) for one in dumped},
         running={one.name: make.seen(one.name, role) for one in dumped},
+        attached={one.name: half.volumes for one in dumped if (half := one.half_of(here))},
+        identities={},
+        fstab="",
         volumes={VolumeName("local", name) for name in ("drbd_meta", *(one.name for one in dumped))},
         addresses={ADDRESSES[here]: "tun0", "192.0.2.1": "eth0"},
         lines={},
@@ -120,6 +126,15 @@ def test_the_metadata_volume_that_has_all_slots_is_the_one_for_what_is_added_lat
     assert site_of(adoption).volume_group == "local"
 
 
+def test_metadata_that_fill_their_volume_are_not_taken_for_slots_whatever_the_volume_is_called() -> None:
+    """Slot 0 would be where they are: the next add would be given it."""
+    whole = replace(DUMP.halves[0], volumes=(replace(HERE, metadata="/dev/local/drbd_meta"),))
+    volumes = {VolumeName("local", name) for name in ("test_a", "drbd_meta", "drbd_meta_1")}
+    site = site_of(decide(found(replace(DUMP, halves=(whole, DUMP.halves[1])), volumes=volumes), (), None))
+    assert str(site.resources["test_a"].here.metadata) == "local/drbd_meta"
+    assert str(site.metadata_pool) == "local/drbd_meta_2"
+
+
 def test_what_other_resources_have_been_given_is_not_changed_for_them() -> None:
     adoption = decide(found(numbered(1), config=configured("test_a"), secrets={"backup": SECRET}), (), None)
     assert not [key for key in adoption.changes if key.startswith("site.")]
@@ -143,6 +158,38 @@ def test_the_resources_are_in_the_same_order_on_both_machines_whatever_their_fil
         "test_b",
         "test_c",
     ]
+
+
+def test_a_copy_of_a_file_that_drbdadm_does_not_read_is_nobody_s() -> None:
+    text = by_hand("test_a")
+    copies = {"/etc/drbd.d/0_test_a.bak": text, "/etc/drbd.d/0_test_a.res": text, "/etc/drbd.d/1_test_a.res~": text}
+    assert decide(found(files=copies), (), None).files == {"test_a": "/etc/drbd.d/0_test_a.res"}
+
+
+def test_where_8_3_s_parser_does_not_say_which_file_it_is_only_one_may_be_it() -> None:
+    text = by_hand("test_a")
+    look = found(dump={"test_a": replace(DUMP, file="")})
+    copies = {"/etc/drbd.d/a.bak": text, "/etc/drbd.d/a.res": text}
+    assert decide(replace(look, files=copies), (), None).files == {"test_a": "/etc/drbd.d/a.res"}
+    refused(replace(look, files={**copies, "/etc/drbd.d/b.res": text}), "no file of its own")
+
+
+def test_a_volume_may_be_attached_by_another_of_its_paths() -> None:
+    mapped = replace(HERE, disk="/dev/mapper/local-test_a", metadata="/dev/mapper/local-drbd_meta[0]")
+    assert decide(found(attached={"test_a": (mapped,)}), (), None).resources
+
+
+@pytest.mark.parametrize("connections", [(), make.seen(state=ConnectionState.STANDALONE).connections])
+def test_what_is_not_connected_and_does_not_try_is_named(connections: tuple[DrbdConnection, ...]) -> None:
+    running = {"test_a": replace(make.seen(), connections=connections), "test_b": make.seen("test_b")}
+    assert decide(found(DUMP, numbered(1), running=running), (), None).standalone == ("test_a",)
+
+
+def test_what_of_this_machine_is_left_to_drbdadm_is_named() -> None:
+    names = ("good", "internal", "elsewhere", "unnamed", "stacked")
+    look = found(*(NOT_ADOPTABLE[name] for name in names))
+    assert decide(look, ["good"], None).left == ("internal", "unnamed", "stacked")
+    assert decide(found(DUMP, numbered(1)), (), None).left == ()
 
 
 # -- peers --------------------------------------------------------------------------------------------
@@ -239,9 +286,23 @@ def test_every_reason_is_told_at_once() -> None:
         ({"files": {"/etc/drbd.d/all.res": by_hand("test_a", "test_b")}}, "no file of its own"),
         ({"files": {}}, "no file of its own"),
         (
-            {"files": {"/etc/drbd.d/x.res": by_hand("test_a"), "/etc/drbd.d/0_test_a.res": "# empty"}},
-            "a file /etc/drbd.d/0_test_a.res already",
+            {
+                "dump": {"test_a": replace(DUMP, file="/etc/drbd.d/x.res")},
+                "files": {"/etc/drbd.d/x.res": by_hand("test_a"), "/etc/drbd.d/0_test_a.res": "# empty"},
+            },
+            "a file /etc/drbd.d/0_test_a.res already, and it is not that of test_a, which is /etc/drbd.d/x.res",
         ),
+        ({"files": {"/etc/drbd.d/0_test_a.res": "common { net { } }\n" + by_hand("test_a")}}, "no file of its own"),
+        ({"files": {"/etc/drbd.d/0_test_a.res": by_hand("test_a") + 'include "more.conf";'}}, "no file of its own"),
+        ({"attached": {"test_a": (replace(HERE, minor=5),)}}, "What runs is not .* as minor 5; the file has"),
+        (
+            {"attached": {"test_a": (replace(HERE, disk="/dev/local/old"),)}},
+            "What runs is not .* It has /dev/local/old",
+        ),
+        ({"attached": {"test_a": (replace(HERE, metadata="/dev/local/drbd_meta[1]"),)}}, "What runs is not"),
+        ({"attached": {"test_a": (HERE, replace(HERE, number=1, minor=1))}}, "What runs is not"),
+        ({"attached": {}}, "What runs is not"),
+        ({"attached": {"test_a": (replace(HERE, disk="", metadata=""),)}}, "up without its disk"),
         ({"secrets": {"backup": "another"}}, "is not that of /etc/drbd-offsite/keys/backup/drbd.secret"),
         ({"dump": {"test_a": replace(DUMP, secret="")}}, "no shared-secret"),
         ({"dump": {"test_a": replace(DUMP, secret='a"b')}}, "a quote"),

@@ -7,7 +7,7 @@ from drbd_offsite.errors import BadRequest, ExitCode, PeerUnreachable
 from drbd_offsite.model import Flavour, TunnelMode
 from drbd_offsite.observed import Forbidden
 from drbd_offsite.plan.diagnosis import Finding, Severity
-from drbd_offsite.plan.examine import CLOCK_SECONDS, WATCHER, Facts, PeerState, examine, units
+from drbd_offsite.plan.examine import CLOCK_SECONDS, WATCHER, Facts, PeerState, enabled_units, examine, units
 from drbd_offsite.tools import lvm_filter
 
 from .. import make
@@ -19,7 +19,6 @@ WELL = Facts(
     readable_keys=(),
     outdated=(),
     silent_peers=frozenset(),
-    handler_runs=True,
 )
 ENROLLED = make.site(peers={"backup": make.peer(hostname="backup")})
 UP = make.host(drbd=[make.well(Flavour.SERVER)])
@@ -48,7 +47,10 @@ def test_a_machine_that_is_well_has_no_finding() -> None:
         ({"readable_keys": ("/etc/drbd-offsite/keys/x",)}, "/etc/drbd-offsite/keys/x can be read by others"),
         ({"outdated": ("/etc/drbd.d/0_test_a.res",)}, "is not what the configuration says"),
         ({"silent_peers": frozenset({"backup"})}, "10.89.33.2 (backup) does not answer"),
-        ({"handler_runs": False}, "cannot be executed"),
+        ({"handlers": (("Nobody is called.", "Call somebody."),)}, "Nobody is called"),
+        ({"disabled": frozenset({WATCHER})}, f"{WATCHER} is not enabled, so nothing starts it at the next boot"),
+        ({"passes_us_by": True}, "drbd.service is enabled"),
+        ({"strangers": frozenset({"backup"})}, "has no key of backup"),
         ({"versions": {"openvpn": "2.6.14"}}, "drbd-utils is not installed"),
         ({"versions": {"drbd-utils": "9.22.0", "openvpn": "2.5.1"}}, "openvpn 2.5.1 is older than 2.6"),
         ({"versions": {"drbd-utils": "8.9.10", "openvpn": "2.7.8"}}, "drbd-utils 8.9.10 is older"),
@@ -72,10 +74,34 @@ def test_each_fault_is_found_alone_and_has_a_remedy(facts: dict[str, object], wh
 def test_what_is_only_good_to_know_is_no_failure() -> None:
     (note,) = look(lvm=lvm_filter.Settings())
     (warning,) = look(outdated=("/etc/drbd.d/0_test_a.res",))
-    (fault,) = look(handler_runs=False)
+    (fault,) = look(inactive=frozenset({WATCHER}))
     assert note.severity < warning.severity < fault.severity
-    assert note.severity.exit_code is ExitCode.DONE
-    assert warning.severity.exit_code is fault.severity.exit_code is ExitCode.FAILED
+    codes = [finding.severity.exit_code for finding in (note, warning, fault)]
+    assert codes == [ExitCode.DONE, ExitCode.WARNED, ExitCode.FAILED]
+
+
+def test_drbd_utils_own_unit_is_disabled_without_stopping_what_runs() -> None:
+    (finding,) = look(passes_us_by=True)
+    assert finding.severity is Severity.WARNING
+    assert "held" in finding.what
+    assert "systemctl disable drbd.service, and not --now" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("flavour", "verb", "way_on"),
+    [
+        (Flavour.SERVER, "add", "the same drbd-offsite add again;"),
+        (Flavour.BACKUP, "replicate", "the same drbd-offsite add again on the server;"),
+        (Flavour.BACKUP, "release", "the same drbd-offsite remove again on the server;"),
+        (Flavour.BACKUP, "rename", "the same drbd-offsite rename again on the server;"),
+        (Flavour.BACKUP, "join", "the same drbd-offsite join again;"),
+        (Flavour.BACKUP, "adopt", "the same drbd-offsite adopt again;"),
+    ],
+)
+def test_what_is_unfinished_is_finished_by_a_command_that_there_is(flavour: Flavour, verb: str, way_on: str) -> None:
+    host = make.host(flavour, operations={f"{verb}-x": make.operation(verb, {}, "x")})
+    (finding,) = look(make.site(flavour, (), peers={}), host)
+    assert way_on in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -172,6 +198,15 @@ def test_a_peer_that_is_not_enrolled_is_told_how_to_be() -> None:
     assert "invite" in finding.remedy
 
 
+def test_an_adopted_machine_is_to_get_to_know_its_peer() -> None:
+    """Its line is there, and no key of the other machine: nothing that is started would let that in."""
+    (finding,) = look(strangers=frozenset({"backup"}))
+    assert finding.severity is Severity.WARNING
+    assert "drbd-offsite invite" in finding.remedy
+    assert "drbd-offsite join" in finding.remedy
+    assert "drbd-offsite-peer.socket" not in units(ENROLLED, frozenset({"backup"}))
+
+
 def test_a_sync_is_no_fault() -> None:
     from .test_assess import SYNCING
 
@@ -179,13 +214,11 @@ def test_a_sync_is_no_fault() -> None:
 
 
 def test_the_units_that_have_to_run() -> None:
-    assert units(ENROLLED) == (
-        WATCHER,
-        "openvpn-server@drbd-offsite-backup.service",
-        "drbd-offsite-peer.socket",
-        "drbd-offsite@test_a.service",
-    )
-    assert units(make.site(resources=(), peers={})) == (WATCHER,)
+    at_boot = (WATCHER, "drbd-offsite-peer.socket", "drbd-offsite@test_a.service")
+    assert units(ENROLLED) == ("openvpn-server@drbd-offsite-backup.service", *at_boot)
+    assert enabled_units(ENROLLED) == ("drbd-offsite-tunnel.service", *at_boot), "which starts the tunnels"
+    bare = make.site(resources=(), peers={})
+    assert units(bare) == enabled_units(bare) == (WATCHER,)
 
 
 @given(hosts())

@@ -60,7 +60,18 @@ def test_another_volume_or_minor_needs_the_resource_to_be_stopped() -> None:
         "another volume or metadata place than its file says.",
         "another minor than its file says.",
     ]
-    assert all("drbd-offsite down" in finding.remedy for finding in found)
+    place, minor = found
+    assert place.remedy.startswith("Find out which of the two is right before you take it down or restart")
+    assert "drbdadm create-md test_a" in place.remedy, "what is on another volume, its metadata do not know"
+    assert "drbd-offsite render" in place.remedy
+    assert minor.remedy.startswith("If drbdsetup show large has the volume and the metadata place of its file")
+
+
+def test_a_resource_with_both_another_minor_and_another_place_gets_the_careful_remedy() -> None:
+    """A minor that is new alone would be put right by down and up."""
+    both = (Adjustment("detach", "0"), Adjustment("new-minor", "test_a"))
+    (finding,) = running(BOTH, make.host(drbd=[make.seen("test_a")]), both)
+    assert finding.remedy.startswith("Find out which")
 
 
 @pytest.mark.parametrize("state", [None, ConnectionState.STANDALONE])
@@ -156,6 +167,14 @@ def test_only_so_many_are_looked_at() -> None:
 )
 def test_where_it_cannot_be_known_none_is_called_unowned(host: object) -> None:
     assert unowned_slots(make.site(), host) == ()
+
+
+def test_a_volume_that_is_one_resource_s_metadata_has_no_slots_that_nobody_owns() -> None:
+    """Its beginning would be taken for slot 0: live metadata, with a remedy that wipes them."""
+    resource = make.resource()
+    place = MetadataPlace(VolumeName("local", "drbd_meta"), None)
+    site = make.site(resources={"test_a": replace(resource, here=replace(resource.here, metadata=place))})
+    assert unowned_slots(site, make.host(volumes=pool(4))) == ()
 
 
 def test_metadata_that_nobody_owns_are_a_note_and_not_to_be_wiped_lightly() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from drbd_offsite import config
 from drbd_offsite.errors import ExitCode, Refused
-from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, MetadataPlace, Replica, VolumeName
+from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, MetadataPlace, Replica, RestorePoint, VolumeName
 from drbd_offsite.observed import DiskState, Host, ReplicationState, Role, VolumeGroup
-from drbd_offsite.plan import grow
+from drbd_offsite.plan import grow, restore_point
 from drbd_offsite.plan.actions import AskPeer, Run, describe
 from drbd_offsite.plan.grow import Growth
 from drbd_offsite.protocol import Half
@@ -137,6 +137,26 @@ def test_a_backup_that_left_stops_it_before_drbd_and_it_goes_on_when_it_is_back(
     at.in_step = True
     at.run_to_the_end()
     assert at.size == SIZE
+
+
+def test_one_that_is_not_served_yet_is_not_taken_for_empty() -> None:
+    """After a power cut: DRBD lets nobody read a Secondary, so nothing is found on it."""
+    at = growing()
+    while at.size < SIZE:
+        at.do(at.next_step())
+    at.power_cut()
+    at.module, at.kernel = True, Kernel(0, attached=True)
+    with pytest.raises(Refused, match="not served here, so a filesystem on it still has the old one") as raised:
+        at.next_step()
+    assert "drbd-offsite status test_a says why" in raised.value.hint
+    at.come_up()
+    at.run_to_the_end()
+    assert at.fs_bytes == SIZE
+
+
+def test_what_is_left_when_the_device_has_its_size_needs_no_backup() -> None:
+    at = growing(volumes={DATA: SIZE, POOL: 128 * make.MIB}, size=SIZE, in_step=False)
+    assert [describe(action).split()[0] for action in at.run_to_the_end()] == ["resize2fs"]
 
 
 def test_the_backup_is_asked_first() -> None:
@@ -269,6 +289,58 @@ def test_a_thin_volume_takes_its_room_from_its_pool() -> None:
     host = group(0)
     volumes = {**host.volumes, DATA: replace(host.volumes[DATA], pool="pool")}
     assert grow.enough_room(replace(host, volumes=volumes), HERE, SIZE) is None
+
+
+# -- the restore point -----------------------------------------------------------------------------
+
+REQUIRED = make.site(Flavour.BACKUP, resync_snapshot=RestorePoint.REQUIRE)
+MORE = 8 * EXTENT
+KEPT = 13 * EXTENT
+"""For a restore point before a resync of MORE: that, its table, and 16 MiB."""
+
+
+def replicated(free: int, **changes: object) -> Host:
+    return replace(group(free), drbd={"test_a": make.well(Flavour.BACKUP)}, **changes)
+
+
+def test_a_backup_that_requires_restore_points_needs_room_for_one_too() -> None:
+    """Or what is added is never sent: the handler says no, and the connection is dropped and held."""
+    resource = REQUIRED.resources["test_a"]
+    assert grow.restorable(REQUIRED, replicated(MORE + KEPT), resource, SIZE) is None
+    refusal = grow.restorable(REQUIRED, replicated(MORE + KEPT - 1), resource, SIZE)
+    assert "84 MiB are needed, with the restore point" in said(refusal)
+    assert "vgextend local" in refusal.hint
+
+
+def test_the_room_that_is_asked_for_is_what_the_restore_point_takes() -> None:
+    left = restore_point.Storage({DATA: make.volume(size=SIZE)}, {"local": VolumeGroup("local", 2**60, KEPT, EXTENT)})
+    place = restore_point.place(DATA)
+    assert restore_point.take(left, DATA, place, DiskState.UP_TO_DATE, MORE)
+    less = replace(left, groups={"local": VolumeGroup("local", 2**60, KEPT - EXTENT, EXTENT)})
+    with pytest.raises(Refused, match="a restore point needs"):
+        restore_point.take(less, DATA, place, DiskState.UP_TO_DATE, MORE)
+
+
+@pytest.mark.parametrize("policy", [RestorePoint.PREFER, RestorePoint.NEVER])
+def test_a_backup_that_goes_on_without_a_restore_point_needs_no_room_for_it(policy: RestorePoint) -> None:
+    site = replace(REQUIRED, resync_snapshot=policy)
+    assert grow.restorable(site, replicated(MORE), site.resources["test_a"], SIZE) is None
+
+
+def test_a_volume_that_is_larger_than_its_device_has_what_is_added_yet_to_come() -> None:
+    """Enlarged by an earlier request, or by hand."""
+    volumes = {**group(0).volumes, DATA: make.volume(size=SIZE)}
+    resource = REQUIRED.resources["test_a"]
+    assert "are needed" in said(grow.restorable(REQUIRED, replicated(KEPT - 1, volumes=volumes), resource, SIZE))
+    assert grow.restorable(REQUIRED, replicated(KEPT, volumes=volumes), resource, SIZE) is None
+    assert grow.restorable(REQUIRED, replace(group(0), volumes=volumes), resource, SIZE) is None, "not seen: by volume"
+
+
+def test_what_has_its_size_and_what_is_thin_needs_no_room_for_a_restore_point() -> None:
+    resource = REQUIRED.resources["test_a"]
+    assert grow.restorable(REQUIRED, replicated(0), resource, make.GIB) is None
+    thin = {**group(0).volumes, DATA: make.volume(pool="pool")}
+    assert grow.restorable(REQUIRED, replicated(0, volumes=thin), resource, SIZE) is None
 
 
 def test_on_the_backup_each_step_leaves_the_next_one_to_do() -> None:

@@ -8,7 +8,7 @@ import pytest
 from drbd_offsite import config
 from drbd_offsite.errors import ExitCode, Refused
 from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, MetadataPlace, VolumeName
-from drbd_offsite.observed import DiskState, Forbidden, Hold, Host
+from drbd_offsite.observed import DiskState, Forbidden, Hold, Host, Role
 from drbd_offsite.plan import remove
 from drbd_offsite.plan.actions import AskPeer, Lift, Note, RemoveFile, Run, WriteFile, describe
 from drbd_offsite.plan.circle import decide
@@ -251,10 +251,27 @@ def test_a_line_that_somebody_wrote_for_the_device_mounts_the_volume() -> None:
     assert end.mounts == [], "it was not mounted, so nothing is"
 
 
-@pytest.mark.parametrize("name", ["/dev/drbd0", BY_RES, "/dev/drbd/by-disk/local/test_a"])
+BY_HAND = ["/dev/drbd/by-res/test_a", "/dev/drbd/by-disk/mapper/local-test_a", "/dev/drbd_test_a"]
+"""What an adopted one may have been called before: without ``volume 0 {}``, by device-mapper's name, by a name."""
+
+
+@pytest.mark.parametrize("name", ["/dev/drbd0", BY_RES, "/dev/drbd/by-disk/local/test_a", *BY_HAND])
 def test_fstab_may_name_the_device_in_any_way(name: str) -> None:
     end = server(mounts=("/srv/a",), fstab=f"{name} /srv/a ext4 defaults 0 2\n").at_the_end()
     assert end.fstab == "/dev/local/test_a /srv/a ext4 defaults 0 2\n"
+    assert end.mounts == [(DATA.path, "/srv/a")]
+
+
+def test_hyphens_of_a_group_are_doubled_in_device_mapper_s_name() -> None:
+    here = make.replica(group="the-group")
+    names = remove.device_names(replace(make.resource(), here=here))
+    assert "/dev/drbd/by-disk/mapper/the--group-test_a" in names
+
+
+def test_what_is_mounted_by_its_label_is_so_again_and_waits_for_no_unit() -> None:
+    line = f"LABEL=test_a /srv/a ext4 nofail,x-systemd.requires={UNIT} 0 2\n"
+    end = server(mounts=("/srv/a",), fstab=line).at_the_end()
+    assert end.fstab == "LABEL=test_a /srv/a ext4 nofail 0 2\n"
     assert end.mounts == [(DATA.path, "/srv/a")]
 
 
@@ -418,6 +435,24 @@ def test_a_server_that_has_all_of_the_data_can_do_without_the_copy(setters: list
 def test_where_the_other_copy_may_have_more_nothing_is_removed(setter: str, first: list[str]) -> None:
     both = held(*first, setter, forbids=(Forbidden.CONNECT, Forbidden.PROMOTE))
     assert f"so said {setter}" in said(remove.removable(machine(holds=both), "test_a"))
+
+
+SERVED_THERE = Kernel(0, attached=True, connected=True)
+
+
+def test_what_the_backup_serves_is_not_removed_from_under_it() -> None:
+    """Both copies are the same now; what is written from now on would be on the backup alone."""
+    refusal = remove.removable(machine(drbd=[make.seen(role=Role.SECONDARY)]), "test_a")
+    assert "test_a is Primary on the backup" in said(refusal)
+    assert "drbdadm secondary test_a" in refusal.hint
+
+
+def test_a_backup_that_has_taken_over_since_it_was_begun_stops_it() -> None:
+    at = server(kernel=SERVED_THERE, peer_serves=True)
+    with pytest.raises(Refused, match="test_a is Primary on the backup"):
+        at.next_step()
+    at.peer_serves = False
+    plain(at.at_the_end())
 
 
 def test_a_remark_is_no_reason_to_keep_a_resource() -> None:

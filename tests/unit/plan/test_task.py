@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbd_offsite.model import MAX_INDEXED_BYTES, METADATA_SLOT_BYTES, Flavour, MetadataPlace, VolumeName
-from drbd_offsite.plan.task import FIRST_PORT, Task, allocate, half_of, metadata_bytes, tagged
+from drbd_offsite.plan.task import FIRST_PORT, Task, allocate, foreign, half_of, metadata_bytes, tagged
+from drbd_offsite.tools import drbd_dump
 
 from .. import make
 
@@ -42,6 +43,50 @@ def test_what_an_unfinished_operation_has_decided_is_taken() -> None:
 def test_a_minor_that_somebody_else_s_resource_has_is_left_to_it() -> None:
     host = make.host(drbd=[make.seen("foreign", minor=0)])
     assert allocate(make.site(resources=()), host, NEW, make.GIB).minor == 1
+
+
+BY_HAND = drbd_dump.Half("server", "ipv4", "10.89.33.1", 7790, (drbd_dump.Volume(0, 1, "/dev/local/b", "internal"),))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ("internal", 1),
+        ("/dev/sdb1[1]", 1),
+        ("/dev/local/drbd_meta[1]", 2),
+        ("/dev/mapper/local-drbd_meta[1]", 2),
+        ("/dev/other/drbd_meta[1]", 1),
+    ],
+)
+def test_what_drbd_s_own_files_give_to_others_is_left_to_them_even_while_they_are_down(
+    metadata: str, expected: int
+) -> None:
+    """Two of the same, and drbdadm refuses every command for every resource: after a boot nothing would attach."""
+    half = replace(BY_HAND, volumes=(replace(BY_HAND.volumes[0], metadata=metadata),))
+    new = allocate(make.site(), make.host(), NEW, make.GIB, [half])
+    assert (new.minor, new.metadata.index, new.port) == (2, expected, 7791)
+
+
+@pytest.mark.parametrize(("hostname", "counts"), [("server", True), ("", True), ("server backup", True), ("x", False)])
+def test_of_a_resource_made_by_hand_this_machine_s_half_counts(hostname: str, counts: bool) -> None:
+    """The names of a floating and of a stacked one are as drbdadm dumps them."""
+    halves = (replace(BY_HAND, hostname=hostname),)
+    theirs, ours = (drbd_dump.DumpedResource(name, halves, {}, {}, "") for name in ("other", "test_a"))
+    assert foreign(make.site(), make.host(), [theirs, ours]) == (list(halves) if counts else [])
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_metadata_volume_without_slots_is_its_resource_s_alone(by_hand: bool) -> None:
+    """Slot 0 of it would be where that resource's metadata begin."""
+    whole = MetadataPlace(VolumeName("local", "drbd_meta"), None)
+    site, others = make.site(resources=()), [replace(BY_HAND, volumes=(drbd_dump.Volume(0, 9, "", f"{whole}"),))]
+    if not by_hand:
+        resource = make.resource()
+        site, others = (
+            make.site(resources={"test_a": replace(resource, here=replace(resource.here, metadata=whole))}),
+            [],
+        )
+    assert str(allocate(site, make.host(), NEW, make.GIB, others).metadata) == "local/new_drbd_meta"
 
 
 def test_the_port_of_the_peer_service_is_left_to_it() -> None:

@@ -20,7 +20,7 @@ def caught(name: str) -> dict[str, drbd_dump.DumpedResource]:
 def test_both_parsers_of_drbd_utils_say_the_same_of_the_how_to(parser: str) -> None:
     """Which writes 8.3's words: ``syncer``, ``rate``, ``no-disk-flushes``, and ``protocol`` outside of any section."""
     (resource,) = caught(parser).values()
-    volume = Volume(0, 0, "/dev/local/test_a", "/dev/local/drbd_meta[0]")
+    volume = Volume(0, 0, "/dev/local/test_a", "/dev/local/drbd_meta[0]", "/dev/drbd0")
     assert resource.name == "test_a"
     assert resource.half_of("server") == Half("server", "ipv4", "10.89.33.1", 7789, (volume,))
     assert resource.half_of("backup") == Half("backup", "ipv4", "10.89.33.2", 7789, (volume,))
@@ -40,7 +40,7 @@ def test_both_parsers_of_drbd_utils_say_the_same_of_the_how_to(parser: str) -> N
 
 def test_old_words_become_new_ones_and_a_resource_s_own_count_before_the_common_ones() -> None:
     first, second = caught("words-of-8.3-83").values()
-    assert first.halves[0].volumes == (Volume(0, 0, "/dev/local/test_a", "/dev/local/test_a_meta"),)
+    assert first.halves[0].volumes == (Volume(0, 0, "/dev/local/test_a", "/dev/local/test_a_meta", "/dev/drbd0"),)
     assert first.options["resync-after"] == "test_b"
     assert first.options["use-rle"] == "yes"
     assert first.options["tcp-cork"] == "no"
@@ -93,15 +93,64 @@ def test_a_complaint_is_one_line_with_the_place_and_without_our_own_trick() -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
+    ("text", "has"),
     [
-        ((DATA / "howto/drbd.d/0_test_a.res").read_text(), ("test_a",)),
-        ((DATA / "adopted/server/0_test_a.res").read_text(), ("test_a",)),
-        ((DATA / "howto/drbd.d/global_common.conf").read_text(), ()),
-        ((DATA / "others/words-of-8.3.conf").read_text(), ("test_a", "test_b")),
-        ("resource a\n{\n}\n  resource b{}", ("a", "b")),
-        ("# resource a {\nskip resource b {\n", ()),
+        ((DATA / "howto/drbd.d/0_test_a.res").read_text(), ("resource test_a",)),
+        ((DATA / "adopted/server/0_test_a.res").read_text(), ("resource test_a",)),
+        ((DATA / "howto/drbd.d/global_common.conf").read_text(), ("common",)),
+        (
+            (DATA / "others/words-of-8.3.conf").read_text(),
+            ("global", "common", "resource test_a", "resource test_b"),
+        ),
+        ((DATA / "howto/drbd.conf").read_text(), ("include drbd.d/global_common.conf", "include drbd.d/*.res")),
+        ("resource a\n{\n}\n  resource b{}", ("resource a", "resource b")),
+        ("# resource a {\nskip resource b {}", ("skip resource b",)),
+        ('resource a { net { shared-secret "} x { \\" #"; } } common { }', ("resource a", "common")),
+        ("resource a { } #}\nglobal { usage-count no; }", ("resource a", "global")),
     ],
+    ids=range(9),
 )
-def test_which_resources_a_file_defines(text: str, names: tuple[str, ...]) -> None:
-    assert drbd_dump.resources_in(text) == names
+def test_what_else_than_a_resource_is_in_a_file(text: str, has: tuple[str, ...]) -> None:
+    assert drbd_dump.sections(text) == has
+
+
+@given(st.text())
+def test_anything_at_all_has_sections(text: str) -> None:
+    drbd_dump.sections(text)
+
+
+def test_which_file_defines_a_resource_is_drbdadm_s_own_word_and_8_3_has_none() -> None:
+    assert caught("howto")["test_a"].file == "/etc/drbd.d/0_test_a.res"
+    assert caught("howto-83")["test_a"].file == ""
+
+
+# -- what runs ----------------------------------------------------------------------------------
+
+
+def test_what_the_kernel_runs_is_read_of_every_resource() -> None:
+    found = drbd_dump.parse_running((DATA / "show-several.txt").read_text())
+    assert found == {
+        name: (Volume(0, minor, f"/dev/local/{name}", f"/dev/local/drbd_meta[{minor}]"),)
+        for name, minor in {"test_a": 0, "test_c": 2, "test_d": 1}.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "volume"),
+    [
+        ("", Volume(0, 7, "", "")),
+        ('disk "/dev/vg/a";\nmeta-disk internal;', Volume(0, 7, "/dev/vg/a", "internal")),
+        ('disk "/dev/vg/a";\nmeta-disk "/dev/vg/m";', Volume(0, 7, "/dev/vg/a", "/dev/vg/m")),
+        ('disk "/dev/vg/a";\nflexible-meta-disk "/dev/vg/m";', Volume(0, 7, "/dev/vg/a", "/dev/vg/m")),
+    ],
+    ids=["detached", "internal", "without-slots", "without-slots-in-old-words"],
+)
+def test_every_kind_of_metadata_and_no_disk_at_all_is_told_apart(lines: str, volume: Volume) -> None:
+    """In the order of drbdsetup.c, show_scmd."""
+    text = f"resource x {{\n  _this_host {{\n    volume 0 {{\n      device minor 7;\n{lines}\n    }}\n  }}\n}}\n"
+    assert drbd_dump.parse_running(text) == {"x": (volume,)}
+
+
+@given(st.text())
+def test_anything_at_all_runs_nothing_that_we_know(text: str) -> None:
+    assert isinstance(drbd_dump.parse_running(text), dict)

@@ -152,6 +152,7 @@ def test_what_the_admin_wrote_around_a_moved_line_stays() -> None:
         (f"{DEVICE} /srv/a ext4 ro,nofail,x-systemd.requires={UNIT} 0 2", f"{PLAIN} /srv/a ext4 ro,nofail 0 2"),
         (f"/dev/drbd0\t/srv/a\text4\tx-systemd.requires={UNIT}\t0\t2", f"{PLAIN} /srv/a ext4 defaults 0 2"),
         (f"{DEVICE} /srv/a xfs", f"{PLAIN} /srv/a xfs defaults"),
+        (f"  {DEVICE} /srv/a xfs ro", f"{PLAIN} /srv/a xfs ro"),
         (f"{DEVICE} /srv/two\\040words ext4 ro 0 0", f"{PLAIN} /srv/two\\040words ext4 ro 0 0"),
         (f"{DEVICE} none swap sw,x-systemd.requires=other.service 0 0",
          f"{PLAIN} none swap sw,x-systemd.requires=other.service 0 0"),
@@ -161,6 +162,41 @@ def test_what_the_admin_wrote_around_a_moved_line_stays() -> None:
 )  # fmt: skip
 def test_a_line_for_the_device_that_somebody_wrote_by_hand_mounts_the_volume(written: str, restored: str) -> None:
     assert filesystem.fstab_restored(written + "\n", DEVICES, PLAIN, UNIT) == restored + "\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "restored"),
+    [
+        (f"UUID=1234 /srv/a ext4 nofail,x-systemd.requires={UNIT} 0 2", "UUID=1234 /srv/a ext4 nofail 0 2"),
+        (f"LABEL=test_a\t/srv/a\text4\tx-systemd.requires={UNIT}\t0\t2", "LABEL=test_a /srv/a ext4 defaults 0 2"),
+        (f"/srv/a/www /var/www none bind,x-systemd.requires={UNIT}", "/srv/a/www /var/www none bind"),
+        (f"/dev/drbd_home /srv/a ext4 ro,x-systemd.requires={UNIT} 0 2", "/dev/drbd_home /srv/a ext4 ro 0 2"),
+        (f"#UUID=1 /srv/a ext4 x-systemd.requires={UNIT}", f"#UUID=1 /srv/a ext4 x-systemd.requires={UNIT}"),
+    ],
+)  # fmt: skip
+def test_no_mount_waits_for_a_unit_that_has_no_resource_any_more(written: str, restored: str) -> None:
+    """It fails at boot, and what requires it is not mounted."""
+    assert filesystem.fstab_restored(written + "\n", DEVICES, PLAIN, UNIT) == restored + "\n"
+    listed = filesystem.fstab_targets(written, DEVICES, UNIT)
+    assert listed == (() if written == restored else (written.split()[1],)), "and leave is asked for that"
+
+
+@pytest.mark.parametrize("name", ["/dev/drbd0", "/dev/drbd/by-res/test_a", "/dev/drbd_home"])
+def test_a_line_from_before_the_resource_was_adopted_mounts_the_volume_and_no_device_that_is_gone(name: str) -> None:
+    moved = filesystem.fstab_moved(f"{name} /srv/a ext4 noatime 0 2\n", frozenset({name}), DEVICE, UNIT)
+    assert filesystem.fstab_restored(moved, DEVICES, PLAIN, UNIT) == f"{PLAIN} /srv/a ext4 noatime 0 2\n"
+
+
+@pytest.mark.parametrize("source", ["/dev/drbd_home", "UUID=1234"])
+@pytest.mark.parametrize("starter", ["drbd.service", "drbd@test_a.target", "drbd@drbd-a.service"])
+def test_what_an_adopted_one_had_started_for_its_mount_is_not_started_for_the_volume(source: str, starter: str) -> None:
+    """drbd.service adjusts every resource, also those that a hold keeps apart."""
+    was = f"{source} /srv/a ext4 noatime,x-systemd.requires={starter} 0 2\n"
+    moved = f"{filesystem.WAS}{was}/dev/drbd0 /srv/a ext4 noatime,nofail,x-systemd.requires={UNIT} 0 2\n"
+    now = source if source.startswith("UUID") else PLAIN
+    assert filesystem.fstab_restored(moved, DEVICES, PLAIN, UNIT) == f"{now} /srv/a ext4 noatime 0 2\n"
+    others = f"/dev/drbd7 /srv/b ext4 x-systemd.requires={starter} 0 2\n"
+    assert filesystem.fstab_restored(others, DEVICES, PLAIN, UNIT) == others, "what is not ours is not touched"
 
 
 @given(st.lists(LINES | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=10), max_size=6))
