@@ -4,7 +4,8 @@
 
 Nothing is asserted and nothing is written: the figures belong to the machine that is described in the first line.
 A growth of 10 between two columns is linear. Starts are given as ratios to a bare interpreter, measured in turn with
-it, so that a busy machine spoils them alike. The handler's start has a benchmark of its own, bench_handler.py.
+it, so that a busy machine spoils them alike; what is computed is measured in CPU time for the same reason. The
+handler's start has a benchmark of its own, bench_handler.py.
 """
 
 import os
@@ -13,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -38,9 +40,9 @@ SLOW_SECONDS = 2.0
 def best(work: Callable[[], object]) -> float:
     times: list[float] = []
     while len(times) < 5 and sum(times) < SLOW_SECONDS:
-        begun = time.perf_counter()
+        begun = time.process_time()
         work()
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
     return min(times)
 
 
@@ -83,12 +85,26 @@ def scale() -> None:
         }
         for name, work in measured.items():
             works.setdefault(name, {})[count] = best(work)
-    print(
-        f"{'milliseconds for':40}" + "".join(f"{count:>10}" for count in SIZES) + "   growth, each for 10 times as many"
-    )
+    print(f"{'ms of CPU time to':40}" + "".join(f"{count:>10}" for count in SIZES) + "   growth, for 10 times as many")
     for name, times in works.items():
         growth = ", ".join(f"{times[b] / times[a]:.1f}" for a, b in pairwise(SIZES))
         print(f"{name:40}" + "".join(f"{times[count] * 1000:>10.2f}" for count in SIZES) + f"   {growth}")
+
+
+def memory() -> None:
+    """What one process needs for all of it: configuration, files, a look and what follows from it."""
+    peaks: dict[int, float] = {}
+    for count in SIZES:
+        text, events = site_of(count)
+        tracemalloc.start()
+        site = config.parse(text)
+        host = make.host(drbd=drbd.parse_events(events.splitlines()).values())
+        kept = [render(site, CREDENTIALS, "server")]
+        kept += [(decide(site, host, r), assess(site, host, r)) for r in site.resources.values()]
+        peaks[count] = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+    growth = ", ".join(f"{peaks[b] / peaks[a]:.1f}" for a, b in pairwise(SIZES))
+    print(f"{'MiB for all of that at once':40}" + "".join(f"{peaks[n]:>10.2f}" for n in SIZES) + f"   {growth}")
 
 
 def starts() -> None:
@@ -124,4 +140,5 @@ if __name__ == "__main__":
     load = os.getloadavg()[0]
     print(f"{platform.platform()}, {os.cpu_count()} processors, load {load:.1f}, Python {platform.python_version()}\n")
     scale()
+    memory()
     starts()
