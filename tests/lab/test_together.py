@@ -16,7 +16,7 @@ from .test_life import size_of_device, size_of_volume
 pytestmark = pytest.mark.thorough
 
 DONE = 0
-REASONS = ("is at work on", "is not finished", "is being", "is under way", "no resource")
+REASONS = ("is at work on", "is not finished", "is being", "is under way", "no resource", "is not served here")
 
 
 @dataclass(frozen=True)
