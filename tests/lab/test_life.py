@@ -28,6 +28,7 @@ def write_all_the_time(machine: Machine) -> None:
     machine.run("mkdir /mnt/busy")
     machine.run(
         "(n=0; while ! test -e /root/stop; do n=$((n+1)); cp /bin/ls /mnt/busy/$((n % 20)) || touch /root/failed; "
+        "sleep 0.1; "  # more than the emulated line carries would be another test
         "done; touch /root/stopped) >/dev/null 2>&1 &"
     )
 
@@ -139,6 +140,7 @@ def test_a_mounted_volume_is_given_back_with_its_line_in_fstab(lab: Lab) -> None
     server.reboot()
     volume.check(server, "/srv/data")
     # And all of it can be had again, in the same slot.
+    product.await_tunnel(lab)
     lab.backup.run("lvremove -q -y local/test_a")
     server.run(f"drbd-offsite add --remount {product.VOLUME}", timeout=600)
     product.await_up_to_date(lab)

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 
 from .. import journal, peer, protocol
-from ..errors import Refused, UsageError
+from ..errors import Refused, ToolFailed, UsageError
 from ..execute import execute
 from ..host import identity, look_again, survey
 from ..model import Flavour, Resource, Site
 from ..observed import Host, Operation
 from ..plan import grow as plan
 from ..plan import guards
-from ..plan.actions import Action, describe
+from ..plan.actions import Action, Run, describe
 from ..plan.grow import Growth
 from ..tools import lvm
 from . import seed
@@ -23,6 +23,10 @@ from .half import locked
 RESIZE_SECONDS = 60.0
 """So long the device may have its old size after ``drbdadm resize``: it grows when the peer has answered with the size
 of its volume (drbd_nl.c, drbd_adm_resize; drbd_receiver.c, receive_sizes), and drbdadm does not wait for that."""
+
+RESYNC_TRIES = 60
+"""A second apart: how long the backup waits for a resync to end, whose restore point is in the way. While the server
+is written to, one may begin at any moment."""
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -139,8 +143,16 @@ def enlarge(site: Site, requester: str, request: protocol.Enlarge) -> protocol.E
         guards.enforce(plan.restorable(site, host, resource, request.size_bytes))
         if not request.only_check:
             # Each of them leaves the next one to do, so a second request needs no note of the first.
-            for step in plan.enlarge(host, resource.here, request.size_bytes):
-                execute(step, site)
-                journal.record("enlarged", resource.name, describe(step))
+            for step in plan.enlarge(host, resource.here, request.size_bytes, tries=RESYNC_TRIES):
+                _extend(site, resource, step)
             host = survey(site)
         return protocol.Enlarged(host.volumes[resource.here.volume].size_bytes)
+
+
+def _extend(site: Site, resource: Resource, step: Run) -> None:
+    try:
+        execute(step, site)
+    except ToolFailed:
+        guards.enforce(plan.undisturbed(survey(site), resource.here))
+        raise
+    journal.record("enlarged", resource.name, describe(step))

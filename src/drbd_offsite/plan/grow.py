@@ -61,10 +61,10 @@ def remaining(site: Site, host: Host, operation: Operation, fstype: str) -> Iter
         yield Once(step, Note(operation, "filesystem_enlarged", True, step.why))
 
 
-def enlarge(host: Host, here: Replica, size_bytes: int) -> Iterator[Run]:
+def enlarge(host: Host, here: Replica, size_bytes: int, tries: int = 1) -> Iterator[Run]:
     """The same on both machines: metadata that have a volume of their own, and the volume."""
     for volume, size in _wanted(host, here, size_bytes).items():
-        yield Run(lvm.extend(volume, size), f"{size_bytes} bytes are to be replicated")
+        yield Run(lvm.extend(volume, size), f"{size_bytes} bytes are to be replicated", tries=tries)
 
 
 def _wanted(host: Host, here: Replica, size_bytes: int) -> dict[VolumeName, int]:
@@ -180,6 +180,8 @@ def enough_room(host: Host, here: Replica, size_bytes: int) -> Refused | None:
     wanted = _wanted(host, here, size_bytes)
     for snapshot in host.volumes.values():
         origin = VolumeName(snapshot.name.group, snapshot.origin)
+        if snapshot.name == restore_point.place(here.volume):
+            continue  # which comes and goes with every resync
         if origin == here.volume and origin in wanted and not snapshot.pool:
             return Refused(
                 f"{snapshot.name} on {host.hostname} is a snapshot of {here.volume}, "
@@ -187,6 +189,18 @@ def enough_room(host: Host, here: Replica, size_bytes: int) -> Refused | None:
                 f"If nobody needs it, there: lvremove {snapshot.name}. Then run the same command.",
             )
     return guards.fits(host, _needed(host, wanted))
+
+
+def undisturbed(host: Host, here: Replica) -> Refused | None:
+    """Whether no resync keeps a restore point of the volume."""
+    snapshot = restore_point.place(here.volume)
+    if snapshot not in host.volumes:
+        return None
+    return Refused(
+        f"A resync goes on: {snapshot} on {host.hostname} keeps the copy from before it, and LVM enlarges no volume "
+        "that has a snapshot.",
+        "It goes by itself when both copies are up to date. Then run the same command; it goes on from here.",
+    )
 
 
 def _needed(host: Host, wanted: dict[VolumeName, int]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """``grow`` and ``enlarge`` from end to end on a simulated machine, killed at every program and at every step."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from drbd_offsite import config, journal, protocol
 from drbd_offsite.errors import BadRequest, OffsiteError, PeerUnreachable, Refused, UsageError
 from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, VolumeName
 from drbd_offsite.operations import grow
+from drbd_offsite.plan import restore_point
 from drbd_offsite.plan.grow import Growth
 from drbd_offsite.tools import lvm
 
@@ -549,6 +551,47 @@ def test_a_backup_that_could_not_take_the_restore_point_that_it_requires_says_so
     assert world.machine.log == []
     world.machine.free = make.GIB
     assert enlarge() == SIZE
+
+
+RESTORE_POINT = restore_point.place(DATA)
+IN_RESYNC = Answer("", 5, "Snapshot origin volumes can be resized only while inactive: try lvchange -an.")
+
+
+def in_resync(world: World, programs: Programs, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """For so long, a resync keeps its restore point."""
+    world.machine.snapshots[RESTORE_POINT] = DATA
+
+    def sleep(_: float) -> None:
+        nonlocal seconds
+        seconds -= 1
+        if not seconds:
+            del world.machine.snapshots[RESTORE_POINT]
+
+    def answer(argv: tuple[str, ...], stdin: str) -> Answer | None:
+        held = argv[0] == "lvextend" and RESTORE_POINT in world.machine.snapshots
+        return IN_RESYNC if held else world.answer(argv, stdin)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    programs.machine = answer
+
+
+def test_a_resync_that_began_meanwhile_is_waited_for(
+    backup: World, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a server that is written to all the time, one may begin at any moment."""
+    in_resync(backup, programs, monkeypatch, 5)
+    assert enlarge(replace(ENLARGE, only_check=True)) == make.GIB
+    assert enlarge() == SIZE
+
+
+def test_a_resync_that_does_not_end_is_the_reason(
+    backup: World, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_resync(backup, programs, monkeypatch, 1000)
+    with pytest.raises(Refused, match="A resync goes on") as raised:
+        enlarge()
+    assert "goes on from here" in raised.value.hint
+    assert backup.machine.volumes[DATA] == make.GIB
 
 
 @pytest.mark.parametrize(("name", "requester"), [("test_a", "somebody"), ("nothing", "server")])

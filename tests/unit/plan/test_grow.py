@@ -283,6 +283,8 @@ def test_a_snapshot_is_in_the_way_of_its_origin_only() -> None:
     thin = replace(snapshot, pool="pool")
     assert grow.enough_room(group(make.GIB, thin), HERE, SIZE) is None
     assert grow.enough_room(group(make.GIB, replace(snapshot, origin="other")), HERE, SIZE) is None
+    own = replace(snapshot, name=restore_point.place(DATA))
+    assert grow.enough_room(group(make.GIB, own), HERE, SIZE) is None, "it goes with the resync"
 
 
 def test_a_thin_volume_takes_its_room_from_its_pool() -> None:
