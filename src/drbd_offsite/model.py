@@ -145,6 +145,11 @@ class Resource:
         """The link that drbd-utils' udev rule makes for volume 0."""
         return f"/dev/drbd/by-res/{self.name}/0"
 
+    @property
+    def device_names(self) -> frozenset[str]:
+        """The device, and the links that drbd-utils' udev rule makes from a file of ours."""
+        return frozenset({self.here.device, self.by_res, f"/dev/drbd/by-disk/{self.here.volume}"})
+
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:

@@ -25,7 +25,7 @@ class Fstab:
 def links(resource: Resource, volume: Volume) -> frozenset[str]:
     """The names of a device that its own file gave it, and ours does not (drbdadm_main.c, sh_udev; 65-drbd.rules)."""
     by_disk = f"/dev/drbd/by-disk/{volume.disk.removeprefix('/dev/')}"
-    return frozenset({f"/dev/drbd/by-res/{resource.name}", by_disk, volume.device}) - {"", *_lasting(resource)}
+    return frozenset({f"/dev/drbd/by-res/{resource.name}", by_disk, volume.device}) - {"", *resource.device_names}
 
 
 def become(text: str, resources: Mapping[Resource, Volume], identities: Mapping[VolumeName, dict[str, str]]) -> Fstab:
@@ -52,7 +52,7 @@ def _renamed(text: str, gone: frozenset[str], device: str) -> Iterator[str]:
 
 def _ordered(text: str, resource: Resource, identity: dict[str, str]) -> Iterator[str]:
     """What names the volume itself mounts the device too: at a boot it would be written to past DRBD."""
-    lasting = _lasting(resource)
+    lasting = resource.device_names
     volume = filesystem.fstab_sources(_paths(text, resource.here.volume), identity)
     before = ""
     for line in text.splitlines(keepends=True):
@@ -74,11 +74,6 @@ def _moved(line: str, sources: frozenset[str], device: str, unit: str) -> list[s
     words = filesystem.fstab_moved(line, sources, device, unit).splitlines()[-1].split()
     words[3] = ",".join(option for option in words[3].split(",") if not filesystem.STARTS_DRBD.match(option))
     return words
-
-
-def _lasting(resource: Resource) -> frozenset[str]:
-    """The names that the device has with our file."""
-    return frozenset({resource.here.device, resource.by_res, f"/dev/drbd/by-disk/{resource.here.volume}"})
 
 
 def _paths(text: str, volume: VolumeName) -> Iterable[str]:

@@ -13,11 +13,8 @@ from ..tools import systemd
 from .actions import Action, Run, WriteFile
 from .adopt import Adoption
 from .adopt_found import Found
-from .examine import WATCHER
+from .examine import DRBD_UTILS_UNIT, WATCHER
 from .half import outdated
-
-OTHER_STARTER = "drbd.service"
-"""Brings up every resource of DRBD's files at boot, where it is enabled."""
 
 FSTAB = "/etc/fstab"
 
@@ -48,7 +45,7 @@ def other_starters(adoption: Adoption) -> tuple[str, ...]:
     (scripts/drbd, "wait-con-int"; drbd.conf(5), wfc-timeout).
     """
     targets = [f"drbd@{resource.name}.target" for resource in adoption.resources]
-    return (*targets, *(() if adoption.left else (OTHER_STARTER,)))
+    return (*targets, *(() if adoption.left else (DRBD_UTILS_UNIT,)))
 
 
 def steps(found: Found, adoption: Adoption, wanted: Sequence[Rendered], progress: Progress) -> Iterator[Action]:

@@ -8,7 +8,8 @@ from ..tools import systemd
 from ..tools.drbd_dump import DumpedResource
 from .actions import Action, describe
 from .adopt import Adoption
-from .adopt_steps import KEPT, OTHER_STARTER
+from .adopt_steps import KEPT
+from .examine import DRBD_UTILS_UNIT
 
 WIDTH = 110
 
@@ -152,10 +153,10 @@ def _left(adoption: Adoption) -> Iterator[str]:
     if adoption.left:
         left, ours = ", ".join(adoption.left), ", ".join(resource.name for resource in adoption.resources)
         yield (
-            f"{OTHER_STARTER}, for the sake of {left}. If it is enabled, it brings up {ours} at boot too: it connects "
-            "past a hold, and while it waits for a backup that is gone, the data is not served. Adopt the others as "
-            "well, or have something else bring them up (drbd@NAME.target); then: systemctl disable "
-            f"{OTHER_STARTER}."
+            f"{DRBD_UTILS_UNIT}, for the sake of {left}. If it is enabled, it brings up {ours} at boot too: it "
+            "connects past a hold, and while it waits for a backup that is gone, the data is not served. Adopt the "
+            "others as well, or have something else bring them up (drbd@NAME.target); then: systemctl disable "
+            f"{DRBD_UTILS_UNIT}."
         )
     yield (
         "What uses a device and is not in /etc/fstab. At boot it has to wait for the unit of the resource "

@@ -18,6 +18,7 @@ OLDEST_TOOLS = {"drbd-utils": Version("9.15"), "openvpn": Version("2.6")}
 
 WATCHER = "drbd-offsite-watch.service"
 DRBD_UTILS_UNIT = "drbd.service"
+"""Brings up every resource of DRBD's files at boot, where it is enabled."""
 
 ON_EITHER = ("adopt", "join")
 """What is begun by a person on the machine that has it; all else the server begins, on both."""

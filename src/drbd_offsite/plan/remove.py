@@ -94,7 +94,7 @@ def device_names(resource: Resource) -> frozenset[str]:
     volume = resource.here.volume
     by_disk = f"/dev/drbd/by-disk/{volume.mapper_path.removeprefix('/dev/')}"
     by_hand = {f"/dev/drbd/by-res/{resource.name}", by_disk, f"/dev/drbd_{resource.name}"}
-    return frozenset({resource.by_res, f"/dev/drbd/by-disk/{volume}", resource.here.device, *by_hand})
+    return resource.device_names | by_hand
 
 
 def remaining(site: Site, host: Host, operation: Operation, found: Findings) -> Iterator[Action]:
