@@ -1,7 +1,7 @@
 """Stops a command of drbd-offsite after one of its steps, exactly there. Run in a machine by the command itself.
 
-Every step is written to STEPS; after the one whose number is in AT, the process stops itself (SIGSTOP) with its locks
-held, and the test does to it, or to its machine, what it wants.
+Every step on this machine is written to STEPS; after the one whose number is in AT, the process stops itself (SIGSTOP)
+with its locks held, and the test does to it, or to its machine, what it wants.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ def install() -> None:
     from drbd_offsite.operations import drive, grow
     from drbd_offsite.plan.actions import describe
 
-    execute, begin, end, count = module.execute, journal.begin, journal.end, 0
+    execute, begin, end = module.execute, journal.begin, journal.end
 
     def done(step: str) -> None:
-        nonlocal count
-        count += 1
         with STEPS.open("a", encoding="utf-8") as steps:
             steps.write(step + "\n")
+        count = len(STEPS.read_text(encoding="utf-8").splitlines())
         if AT.exists() and count == int(AT.read_text()):
             AT.unlink()
             STOPPED.write_text(f"{os.getpid()}")

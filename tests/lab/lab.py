@@ -80,18 +80,26 @@ class Lab:
         for future in futures:
             future.result()
 
-    def snapshot(self, name: str) -> None:
-        """Keep one instant of both machines."""
+    def snapshot(self, name: str, *, set_clocks: bool = True) -> None:
+        """Keep one instant of both machines, in place of another of that name."""
         # Both stand still before either is saved, or one would remember what the other forgot.
         self.both(Machine.pause)
         self.both(lambda machine: machine.save(name))
-        self.both(Machine.resume)
         self._kept.add(name)
+        self._resume(set_clocks)
 
-    def rewind(self, name: str) -> None:
-        """Put both machines back to one instant, whatever state they are in."""
+    def rewind(self, name: str, *, set_clocks: bool = True) -> None:
+        """Put both machines back to one instant, whatever state they are in.
+
+        With their clocks left alone they notice nothing, and are behind the host's time.
+        """
         self.both(lambda machine: machine.load(name))
+        self._resume(set_clocks)
+
+    def _resume(self, set_clocks: bool) -> None:
         self.both(Machine.resume)
+        if set_clocks:
+            self.both(Machine.set_clock)
 
     def enter(self, stage: Stage) -> None:
         """Put both machines at a stage, building it (and those before it) once a run."""

@@ -154,11 +154,13 @@ class Machine:
         self.pause()
         self.save(name)
         self.resume()
+        self.set_clock()
 
     def rewind(self, name: str) -> None:
         """Put memory and disks back to a snapshot, whatever state the machine is in."""
         self.load(name)
         self.resume()
+        self.set_clock()
 
     def pause(self) -> None:
         """Stop the guest's time."""
@@ -180,15 +182,13 @@ class Machine:
         self.launch(loadvm=name)
 
     def resume(self) -> None:
-        """Let the guest's time go on, and tell it what time it is."""
+        """Let the guest's time go on where it stood still."""
         self.qmp.execute("cont")
-        self.wait_for("ssh after a pause", self.set_clock, 60)
+        self.wait_for("ssh after a pause", lambda: self.run("true"), 60)
 
-    def set_clock(self) -> bool:
-        """Set the guest's clock, which stood still while it was a snapshot."""
-        self.ssh.connect()
+    def set_clock(self) -> None:
+        """Tell the guest what time it is."""
         self.run(f"date --utc --set=@{time.time():.3f}")
-        return True
 
     # -- inside --------------------------------------------------------------------------------
 

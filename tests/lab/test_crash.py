@@ -8,20 +8,23 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from . import product, volume
+from .evidence import collect
 from .lab import Lab, Stage
 from .machine import Machine
+from .ssh import CommandFailedError, UnreachableError
 from .stages import ENROLLED
 
 pytestmark = pytest.mark.thorough
 
 HOOK = Path(__file__).with_name("crash_guest.py")
+LOGS = Path(__file__).with_name("logs")
 
 
 def _with_hook(lab: Lab) -> None:
@@ -75,6 +78,7 @@ def undisturbed(lab: Lab) -> Callable[[str], Undisturbed]:
     def run(verb: str) -> Undisturbed:
         case = CASES[verb]
         lab.enter(case.stage)
+        lab.both(_forget_steps)
         lab.server.run(case.command, timeout=600)
         case.settled(lab)
         steps = {machine.name: machine.run("cat /run/steps").stdout.splitlines() for machine in lab.machines}
@@ -83,44 +87,73 @@ def undisturbed(lab: Lab) -> Callable[[str], Undisturbed]:
     return run
 
 
-@pytest.mark.parametrize("fault", ["killed", "power of the server", "power of the backup", "link"])
+def _forget_steps(machine: Machine) -> None:
+    """Those of the commands that the stage is made of."""
+    machine.run("rm -f /run/steps")
+
+
+FAULTS = ("killed", "power of the server", "power of the backup", "link")
+
+
 @pytest.mark.parametrize("where", ["server", "backup"])
 @pytest.mark.parametrize("verb", list(CASES))
-def test_every_step_can_be_the_last(
-    lab: Lab, undisturbed: Callable[[str], Undisturbed], verb: str, where: str, fault: str
-) -> None:
+def test_every_step_can_be_the_last(lab: Lab, undisturbed: Callable[[str], Undisturbed], verb: str, where: str) -> None:
     case, wanted = CASES[verb], undisturbed(verb)
     steps = wanted.steps[where]
     assert steps, "an operation without a step on this machine"
-    chosen = range(1, len(steps) + 1)
-    if only := os.environ.get("DRBD_OFFSITE_CRASH_STEPS"):
-        chosen = range(*map(int, only.split(":")))
-    for number in chosen:
-        step = f"{verb}, {fault}, after step {number} of {len(steps)} on the {where}: {steps[number - 1]}"
-        print(step, flush=True)
-        lab.enter(case.stage)
-        machine: Machine = getattr(lab, where)
-        machine.run(f"echo {number} >/run/stop-after; rm -f /run/steps")
-        lab.server.run(f"({case.command} >/root/said 2>&1; echo $? >/root/code) >/dev/null 2>&1 &")
-        machine.wait_for(step, "test -s /run/stopped", 180)
-        written = _written(lab.server)
-        ended = _befall(lab, machine, fault)
-        if ended and verb != "remove" and not steps[number - 1].endswith("is over"):  # the watcher finishes a remove
-            assert product.status(lab.server)["operations"], f"{step}: nobody sees that it is unfinished"
-        lab.mend_link()
-        product.await_tunnel(lab)
-        finish(lab, case)
-        case.settled(lab)
-        if written:
-            assert lab.server.run(f"sha256sum {WRITTEN} && rm {WRITTEN}").stdout == written, f"{step}: a file is lost"
-        assert outcome(lab) == wanted.outcome, step
+    machine: Machine = getattr(lab, where)
+    failures = []
+    for step, written in _stops(lab, case, machine, steps):
+        for fault in FAULTS:
+            tried = f"{verb}, {fault}, after step {step} of {len(steps)} on the {where}: {steps[step - 1]}"
+            lab.rewind(STOPPED, set_clocks=False)
+            try:
+                ended = _befall(lab, machine, fault)
+                # The watcher finishes a remove by itself.
+                if ended and verb != "remove" and not steps[step - 1].endswith("is over"):
+                    assert product.status(lab.server)["operations"], "nobody sees that it is unfinished"
+                lab.mend_link()
+                product.await_tunnel(lab)
+                finish(lab, case)
+                case.settled(lab)
+                assert lab.server.run(f"sha256sum {WRITTEN}").stdout == written, "a file is lost"
+                assert outcome(lab) == wanted.outcome
+            except (AssertionError, CommandFailedError, UnreachableError) as failure:
+                failures.append(f"{tried}: {failure}")
+                collect(lab, LOGS / f"crash-{verb}-{where}-{step}-{fault.replace(' ', '-')}")
+            print("FAILED" if failures and failures[-1].startswith(tried) else "passed", tried, flush=True)
+    assert not failures, "\n\n".join(failures)
+
+
+STOPPED = "crash-stopped"
+
+
+def _stops(lab: Lab, case: Case, machine: Machine, steps: list[str]) -> Iterator[tuple[int, str]]:
+    """One command standing still after each of its steps: the number, and a file written just before (_written).
+
+    What is done to the machines there is undone.
+    """
+    first, end = map(int, os.environ.get("DRBD_OFFSITE_CRASH_STEPS", f"1:{len(steps) + 1}").split(":"))
+    lab.enter(case.stage)
+    lab.both(_forget_steps)
+    machine.run(f"echo {first} >/run/stop-after")
+    lab.server.run(f"({case.command} >/root/said 2>&1; echo $? >/root/code) >/dev/null 2>&1 &")
+    written = ""
+    for step in range(first, end):
+        machine.wait_for(f"step {step}: {steps[step - 1]}", "test -s /run/stopped", 180)
+        written = _written(lab.server) or written
+        # Not even their clocks may notice, or OpenVPN would take the leap for an outage.
+        lab.snapshot(STOPPED, set_clocks=False)
+        yield step, written
+        lab.rewind(STOPPED, set_clocks=False)
+        machine.run(f"echo {step + 1} >/run/stop-after; kill -CONT $(cat /run/stopped; rm /run/stopped)")
 
 
 WRITTEN = "/srv/data/at-the-fault"
 
 
 def _written(server: Machine) -> str:
-    """A file that was on disk when it happened, as sha256sum prints it; empty while nothing is mounted."""
+    """A file that is on the disk, as sha256sum prints it; empty while nothing is mounted."""
     line = f"findmnt /srv/data >/dev/null && head -c 1M /dev/urandom >{WRITTEN} && sync && sha256sum {WRITTEN}"
     return server.run(line, check=False).stdout
 
@@ -144,6 +177,7 @@ def _befall(lab: Lab, machine: Machine, fault: str) -> bool:
     if hit is not machine:
         machine.run("kill -CONT $(cat /run/stopped)")
     hit.start()
+    lab.both(Machine.set_clock)
     return hit is machine
 
 
@@ -177,11 +211,8 @@ def outcome(lab: Lab) -> dict[str, object]:
         "drbd": "grep -o 'cs:.*/UpToDate' /proc/drbd",
         "size": "cat /sys/block/drbd0/size 2>/dev/null",
     }
-    found: dict[str, object] = {
-        f"{machine.name}: {what}": machine.run(look, check=False).stdout
-        for machine in lab.machines
-        for what, look in looks.items()
-    }
+    line = "\n".join(f"echo '== {what}'; {look}" for what, look in looks.items())
+    found: dict[str, object] = {machine.name: machine.run(line, check=False).stdout for machine in lab.machines}
     volume.check(lab.server, "/srv/data")
     found["space"] = lab.server.run("df --output=size /srv/data").stdout
     # At last, because it ends the mount: all is clean, whatever was replayed from the journal.
