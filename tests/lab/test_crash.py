@@ -19,7 +19,7 @@ from .evidence import collect
 from .lab import Lab, Stage
 from .machine import Machine
 from .ssh import CommandFailedError, UnreachableError
-from .stages import ENROLLED
+from .stages import ENROLLED, VG, VOLUME
 
 pytestmark = pytest.mark.thorough
 
@@ -33,10 +33,18 @@ def _with_hook(lab: Lab) -> None:
         machine.run("sed -i '/^sys.exit/i exec(open(\"/root/crash_guest.py\").read())' /usr/bin/drbd-offsite")
 
 
+SMALL_MB = 20
+"""Hundreds of first syncs: what the files need, and no more."""
+
+
 def _with_hook_and_fstab(lab: Lab) -> None:
     _with_hook(lab)
+    lab.server.run(f"lvremove --yes {product.VOLUME}")
+    volume.make(lab.server, VG, VOLUME, SMALL_MB)
     lab.server.run("mkdir /srv/data && echo 'LABEL=test_a /srv/data ext4 noatime 0 2' >>/etc/fstab")
     lab.server.run("systemctl daemon-reload && mount /srv/data")
+    for machine in lab.machines:
+        machine.run("sync")  # or the power takes the hook as well
 
 
 def _replicating(lab: Lab) -> None:
@@ -55,9 +63,15 @@ class Case:
     settled: Callable[[Lab], None]
 
 
+def _up_to_date(lab: Lab) -> None:
+    # The kernel first: to ask drbd-offsite all the time takes most of an emulated processor.
+    lab.server.wait_for("the copies are the same", "grep -q ' ds:UpToDate/UpToDate ' /proc/drbd", 240)
+    product.await_up_to_date(lab)
+
+
 CASES = {
-    "add": Case(f"drbd-offsite add --remount {product.VOLUME}", BEFORE, product.await_up_to_date),
-    "grow": Case("drbd-offsite grow test_a +8M", AFTER, product.await_up_to_date),
+    "add": Case(f"drbd-offsite add --remount {product.VOLUME}", BEFORE, _up_to_date),
+    "grow": Case("drbd-offsite grow test_a +8M", AFTER, _up_to_date),
     "remove": Case("drbd-offsite remove --remount test_a", AFTER, product.await_tunnel),
 }
 
@@ -106,7 +120,8 @@ def test_every_step_can_be_the_last(lab: Lab, undisturbed: Callable[[str], Undis
     for step, written in _stops(lab, case, machine, steps):
         for fault in FAULTS:
             tried = f"{verb}, {fault}, after step {step} of {len(steps)} on the {where}: {steps[step - 1]}"
-            lab.rewind(STOPPED, set_clocks=False)
+            if fault != FAULTS[0]:
+                lab.rewind(STOPPED, set_clocks=False)
             try:
                 ended = _befall(lab, machine, fault)
                 # The watcher finishes a remove by itself.
