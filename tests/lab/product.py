@@ -69,7 +69,8 @@ def carry_invitation(lab: Lab) -> None:
 
 def await_tunnel(lab: Lab) -> None:
     """Wait until the backup answers the server through the tunnel, three times in a row."""
-    lab.server.wait_for("the tunnel is up", "ping -c 3 -i 0.3 -W 1 10.89.33.2", 60)
+    # A handshake that one end has begun anew lasts until the other end gives it up, after a minute (hand-window).
+    lab.server.wait_for("the tunnel is up", "ping -c 3 -i 0.3 -W 1 10.89.33.2", 150)
 
 
 def status(machine: Machine) -> dict[str, Any]:
