@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +14,6 @@ from .stages import CLEAN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HERE = Path(__file__).parent
 FAILED = pytest.StashKey[bool]()
 
 
@@ -60,6 +57,6 @@ def _watched(request: pytest.FixtureRequest) -> Iterator[None]:
     allowed = [word for mark in request.node.iter_markers("expects") for word in mark.args]
     findings = watch.findings(allowed)
     if findings or FAILED in request.node.stash:
-        collect(lab, HERE / "logs" / re.sub(r"[^\w.-]+", "-", request.node.name))
+        collect(lab, request.node.name)
     if findings:
         pytest.fail("forbidden words were logged:\n" + "\n".join(findings), pytrace=False)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .ssh import CommandFailedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from pathlib import Path
 
     from .lab import Lab
     from .machine import Machine
+
+LOGS = Path(__file__).with_name("logs")
 
 FORBIDDEN = (
     "Traceback (most recent call last)",
@@ -74,8 +77,9 @@ class Watch:
         return lines
 
 
-def collect(lab: Lab, target: Path) -> None:
-    """Copy what helps to understand a failure into a directory made afresh."""
+def collect(lab: Lab, failure: str) -> None:
+    """Copy what helps to understand a failure into a directory made afresh and named after it."""
+    target = LOGS / re.sub(r"[^\w.-]+", "-", failure)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for machine in lab.machines:

@@ -86,20 +86,12 @@ class Lab:
         self.both(Machine.pause)
         self.both(lambda machine: machine.save(name))
         self._kept.add(name)
-        self._resume(set_clocks)
+        self.both(lambda machine: machine.resume(set_clock=set_clocks))
 
     def rewind(self, name: str, *, set_clocks: bool = True) -> None:
-        """Put both machines back to one instant, whatever state they are in.
-
-        With their clocks left alone they notice nothing, and are behind the host's time.
-        """
+        """Put both machines back to one instant, whatever state they are in."""
         self.both(lambda machine: machine.load(name))
-        self._resume(set_clocks)
-
-    def _resume(self, set_clocks: bool) -> None:
-        self.both(Machine.resume)
-        if set_clocks:
-            self.both(Machine.set_clock)
+        self.both(lambda machine: machine.resume(set_clock=set_clocks))
 
     def enter(self, stage: Stage) -> None:
         """Put both machines at a stage, building it (and those before it) once a run."""

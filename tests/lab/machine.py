@@ -149,18 +149,10 @@ class Machine:
 
     # -- snapshots -----------------------------------------------------------------------------
 
-    def snapshot(self, name: str) -> None:
-        """Keep memory and disks of this instant under a name."""
-        self.pause()
-        self.save(name)
-        self.resume()
-        self.set_clock()
-
     def rewind(self, name: str) -> None:
         """Put memory and disks back to a snapshot, whatever state the machine is in."""
         self.load(name)
         self.resume()
-        self.set_clock()
 
     def pause(self) -> None:
         """Stop the guest's time."""
@@ -181,10 +173,12 @@ class Machine:
         self.power_off()
         self.launch(loadvm=name)
 
-    def resume(self) -> None:
-        """Let the guest's time go on where it stood still."""
+    def resume(self, *, set_clock: bool = True) -> None:
+        """Let the guest's time go on, and tell it what time it is; otherwise it does not notice that it stood still."""
         self.qmp.execute("cont")
         self.wait_for("ssh after a pause", lambda: self.run("true"), 60)
+        if set_clock:
+            self.set_clock()
 
     def set_clock(self) -> None:
         """Tell the guest what time it is."""

@@ -24,7 +24,6 @@ from .stages import ENROLLED, VG, VOLUME
 pytestmark = pytest.mark.thorough
 
 HOOK = Path(__file__).with_name("crash_guest.py")
-LOGS = Path(__file__).with_name("logs")
 
 
 def _with_hook(lab: Lab) -> None:
@@ -43,13 +42,13 @@ def _with_hook_and_fstab(lab: Lab) -> None:
     volume.make(lab.server, VG, VOLUME, SMALL_MB)
     lab.server.run("mkdir /srv/data && echo 'LABEL=test_a /srv/data ext4 noatime 0 2' >>/etc/fstab")
     lab.server.run("systemctl daemon-reload && mount /srv/data")
-    for machine in lab.machines:
-        machine.run("sync")  # or the power takes the hook as well
+    lab.both(lambda machine: machine.run("sync"))  # or the power takes the hook as well
 
 
 def _replicating(lab: Lab) -> None:
     lab.server.run(f"drbd-offsite add --remount {product.VOLUME}", timeout=600)
     product.await_up_to_date(lab)
+    lab.both(lambda machine: machine.run("rm -f /run/steps"))  # which were of this add
 
 
 BEFORE = Stage("crash-before", _with_hook_and_fstab, ENROLLED, product.await_tunnel)
@@ -92,18 +91,12 @@ def undisturbed(lab: Lab) -> Callable[[str], Undisturbed]:
     def run(verb: str) -> Undisturbed:
         case = CASES[verb]
         lab.enter(case.stage)
-        lab.both(_forget_steps)
         lab.server.run(case.command, timeout=600)
         case.settled(lab)
         steps = {machine.name: machine.run("cat /run/steps").stdout.splitlines() for machine in lab.machines}
         return Undisturbed(outcome(lab), steps)
 
     return run
-
-
-def _forget_steps(machine: Machine) -> None:
-    """Those of the commands that the stage is made of."""
-    machine.run("rm -f /run/steps")
 
 
 FAULTS = ("killed", "power of the server", "power of the backup", "link")
@@ -117,26 +110,25 @@ def test_every_step_can_be_the_last(lab: Lab, undisturbed: Callable[[str], Undis
     assert steps, "an operation without a step on this machine"
     machine: Machine = getattr(lab, where)
     failures = []
-    for step, written in _stops(lab, case, machine, steps):
+    for number, written in _stops(lab, case, machine, steps):
+        step = steps[number - 1]
+        # The watcher finishes a remove by itself.
+        shows = verb != "remove" and not step.endswith("is over")
         for fault in FAULTS:
-            tried = f"{verb}, {fault}, after step {step} of {len(steps)} on the {where}: {steps[step - 1]}"
-            if fault != FAULTS[0]:
-                lab.rewind(STOPPED, set_clocks=False)
+            tried = f"{verb}, {fault}, after step {number} of {len(steps)} on the {where}: {step}"
             try:
-                ended = _befall(lab, machine, fault)
-                # The watcher finishes a remove by itself.
-                if ended and verb != "remove" and not steps[step - 1].endswith("is over"):
+                if _befall(lab, machine, fault) and shows:
                     assert product.status(lab.server)["operations"], "nobody sees that it is unfinished"
-                lab.mend_link()
-                product.await_tunnel(lab)
-                finish(lab, case)
-                case.settled(lab)
+                _finish(lab, case)
                 assert lab.server.run(f"sha256sum {WRITTEN}").stdout == written, "a file is lost"
                 assert outcome(lab) == wanted.outcome
             except (AssertionError, CommandFailedError, UnreachableError) as failure:
+                print("FAILED", tried, flush=True)
                 failures.append(f"{tried}: {failure}")
-                collect(lab, LOGS / f"crash-{verb}-{where}-{step}-{fault.replace(' ', '-')}")
-            print("FAILED" if failures and failures[-1].startswith(tried) else "passed", tried, flush=True)
+                collect(lab, f"crash-{verb}-{where}-{number}-{fault}")
+            else:
+                print("passed", tried, flush=True)
+            lab.rewind(STOPPED, set_clocks=False)
     assert not failures, "\n\n".join(failures)
 
 
@@ -146,11 +138,10 @@ STOPPED = "crash-stopped"
 def _stops(lab: Lab, case: Case, machine: Machine, steps: list[str]) -> Iterator[tuple[int, str]]:
     """One command standing still after each of its steps: the number, and a file written just before (_written).
 
-    What is done to the machines there is undone.
+    STOPPED is that instant; the machines have to be put back to it before the next one.
     """
     first, end = map(int, os.environ.get("DRBD_OFFSITE_CRASH_STEPS", f"1:{len(steps) + 1}").split(":"))
     lab.enter(case.stage)
-    lab.both(_forget_steps)
     machine.run(f"echo {first} >/run/stop-after")
     lab.server.run(f"({case.command} >/root/said 2>&1; echo $? >/root/code) >/dev/null 2>&1 &")
     written = ""
@@ -160,7 +151,6 @@ def _stops(lab: Lab, case: Case, machine: Machine, steps: list[str]) -> Iterator
         # Not even their clocks may notice, or OpenVPN would take the leap for an outage.
         lab.snapshot(STOPPED, set_clocks=False)
         yield step, written
-        lab.rewind(STOPPED, set_clocks=False)
         machine.run(f"echo {step + 1} >/run/stop-after; kill -CONT $(cat /run/stopped; rm /run/stopped)")
 
 
@@ -196,8 +186,10 @@ def _befall(lab: Lab, machine: Machine, fault: str) -> bool:
     return hit is machine
 
 
-def finish(lab: Lab, case: Case) -> None:
+def _finish(lab: Lab, case: Case) -> None:
     """The same command again, for as long as something is unfinished."""
+    lab.mend_link()
+    product.await_tunnel(lab)
     # The first one may still wait for a peer that went away.
     running = "pgrep -f '^/usr/bin/python.*drbd-offsite (add|grow|remove)'"
     lab.server.wait_for("the first command has ended", f"test -s /root/code || ! {running}", 700)
@@ -208,6 +200,7 @@ def finish(lab: Lab, case: Case) -> None:
         return not product.status(lab.server)["operations"]
 
     lab.server.wait_for("the same command finishes it", finished, 300)
+    case.settled(lab)
 
 
 def outcome(lab: Lab) -> dict[str, object]:
