@@ -132,6 +132,32 @@ def test_every_step_can_be_the_last(lab: Lab, undisturbed: Callable[[str], Undis
     assert not failures, "\n\n".join(failures)
 
 
+@pytest.mark.parametrize("verb", ["grow", "remove"])
+def test_what_is_unfinished_is_given_up_for_as_long_as_there_is_a_way_back(
+    lab: Lab, undisturbed: Callable[[str], Undisturbed], verb: str
+) -> None:
+    case, wanted = CASES[verb], undisturbed(verb)
+    given_up = []
+    for number, written in _stops(lab, case, lab.server, wanted.steps["server"]):
+        _befall(lab, lab.server, "killed")
+        aborted = lab.server.run(f"drbd-offsite {verb} --abort test_a", check=False)
+        given_up.append(aborted.returncode == 0)
+        print(f"{verb} --abort after step {number}: {aborted.returncode} {aborted.stdout}{aborted.stderr}", flush=True)
+        if given_up[-1]:
+            lab.server.run("drbd-offsite up test_a && (mountpoint -q /srv/data || mount /srv/data)", timeout=120)
+            _up_to_date(lab)
+            assert product.status(lab.server)["operations"] == []
+            assert lab.server.run("cat /sys/block/drbd0/size").stdout == f"{SMALL_MB * 2048}\n"
+            lab.server.run(case.command, timeout=600)
+        _finish(lab, case)
+        assert lab.server.run(f"sha256sum {WRITTEN}").stdout == written
+        assert outcome(lab) == wanted.outcome
+        lab.rewind(STOPPED, set_clocks=False)
+    ways_back = given_up.count(True)
+    assert given_up == [True] * ways_back + [False] * (len(given_up) - ways_back)
+    assert 0 < ways_back < len(given_up)
+
+
 STOPPED = "crash-stopped"
 
 
@@ -142,9 +168,9 @@ def _stops(lab: Lab, case: Case, machine: Machine, steps: list[str]) -> Iterator
     """
     first, end = map(int, os.environ.get("DRBD_OFFSITE_CRASH_STEPS", f"1:{len(steps) + 1}").split(":"))
     lab.enter(case.stage)
+    written = _written(lab.server)
     machine.run(f"echo {first} >/run/stop-after")
     lab.server.run(f"({case.command} >/root/said 2>&1; echo $? >/root/code) >/dev/null 2>&1 &")
-    written = ""
     for step in range(first, end):
         machine.wait_for(f"step {step}: {steps[step - 1]}", "test -s /run/stopped", 180)
         written = _written(lab.server) or written
