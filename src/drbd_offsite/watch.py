@@ -21,8 +21,8 @@ from . import config, handler, journal
 from .errors import OffsiteError, Refused
 from .host import observe
 from .model import Resource, Site, VolumeName
-from .observed import ReplicationState
-from .operations import duties
+from .observed import DiskState, ReplicationState
+from .operations import duties, repair
 from .operations.report import LOST
 from .plan.agenda import Agenda
 from .reconcile import reconcile
@@ -164,8 +164,9 @@ class Watcher:
             if change.resource in site.resources:
                 try:
                     _note_connection(change)
+                    _note_attach(site, change)
                 except OSError as error:  # a full disk, above all
-                    _say(f"The state of {change.resource}'s connection could not be noted: {error}")
+                    _say(f"What has become of {change.resource} could not be noted: {error}")
                 if change.new:
                     yield change.resource
         if self._changes.ended:
@@ -212,6 +213,12 @@ def _note_connection(change: drbd.Change) -> None:
     elif not lost and replication == ReplicationState.OFF:
         journal.remember(LOST, change.resource, {"since": journal.now()})
         journal.record("connection-lost", change.resource, "The two copies are not connected.")
+
+
+def _note_attach(site: Site, change: drbd.Change) -> None:
+    """What is there already when the listening begins may have been attached by anybody."""
+    if change.kind == "device" and (not change.new or change.keys.get("disk") == DiskState.ATTACHING):
+        repair.attached(site, change.resource)
 
 
 def _say(line: str) -> None:

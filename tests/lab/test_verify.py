@@ -98,6 +98,21 @@ def test_blocks_that_differ_are_recorded_sent_and_compared_again(lab: Lab) -> No
     assert len(_events(lab.backup, "before-resync-target")) == restore_points + 1
 
 
+def test_what_is_written_at_the_very_end_before_a_restart_reaches_the_backup(lab: Lab) -> None:
+    """DRBD 8.4 forgets at every attach what differs in the last 256 KiB (plan/repair.py, TAIL_SECTORS)."""
+    lab.enter(REPLICATING)
+    server = lab.server
+    lab.cut_link()
+    server.wait_for("the line is known to be dead", "! grep -q cs:Connected /proc/drbd")
+    server.run(f"dd if=/dev/urandom of={product.DEVICE} bs=4096 seek={VOLUME_MB * 256 - 1} count=1 oflag=direct")
+    server.run("drbd-offsite down test_a && drbd-offsite up test_a")
+    lab.mend_link()
+    product.await_tunnel(lab)
+    server.wait_for("the copies are the same", lambda: _same(lab), A_REPAIR)
+    server.wait_for("nothing is left to say of it", _no_remark(lab), A_REPAIR)
+    product.await_up_to_date(lab)
+
+
 @pytest.mark.thorough
 def test_a_verify_by_hand_has_the_same_consequences(lab: Lab) -> None:
     lab.enter(REPLICATING)

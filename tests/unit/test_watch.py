@@ -13,6 +13,7 @@ import pytest
 
 from drbd_offsite import config, handler, journal, watch
 from drbd_offsite.errors import ConfigError, OffsiteError, Refused, ToolFailed
+from drbd_offsite.operations import repair
 from drbd_offsite.operations.report import LOST
 from drbd_offsite.plan.agenda import FULL_SECONDS, GAP_SECONDS, PATIENCE_SECONDS, SOON_SECONDS
 from drbd_offsite.reconcile import Outcome
@@ -419,6 +420,21 @@ def test_a_split_brain_does_not_hide_since_when_the_copies_have_gone_apart(
     watching.turn()
     assert since() == "2026-11-22T12:00:00+00:00"
     assert [e["event"] for e in journal.events()] == ["connection-lost"]
+
+
+ATTACH_LINE = "change device name:test_a volume:0 minor:0 disk:Attaching"
+
+
+@pytest.mark.parametrize("line", [ATTACH_LINE, "exists device name:test_a volume:0 minor:0 disk:UpToDate"])
+def test_what_was_attached_or_was_there_when_the_listening_began_has_its_end_compared(
+    line: str, machine: Machine, watching: Watching
+) -> None:
+    machine.changes[0].put("change device name:test_a volume:0 minor:0 disk:Consistent", LOST_LINE)
+    watching.turn()
+    assert not journal.remembered(repair.ATTACHED)
+    machine.changes[0].put(line)
+    watching.turn()
+    assert set(journal.remembered(repair.ATTACHED)) == {"test_a"}
 
 
 @pytest.mark.parametrize("replication", ["SyncSource", "WFBitMapT", "Ahead", "VerifyS", "Frobnicating"])

@@ -3,6 +3,7 @@
 Only the server does this: both machines are told of blocks that differ, and it is the server that sends them.
 """
 
+import time
 from dataclasses import replace
 
 from .. import files, journal
@@ -14,11 +15,13 @@ from ..observed import Host
 from ..plan import findings as plan
 from ..plan import repair
 from ..plan.actions import Disconnect
-from ..plan.findings import Findings, Outcome, Verdict
+from ..plan.findings import Cause, Findings, Outcome, Verdict
 from ..run import run
 from ..tools import drbd, drbd_log, systemd
 
 KIND = "findings"
+ATTACHED = "attached"
+"""Resources whose `plan.repair.TAIL_SECTORS` are to be compared."""
 SETTERS = ("out-of-sync", "suspicious")
 """Of the remarks."""
 
@@ -27,19 +30,29 @@ STEPS = 6
 
 LOCK_SECONDS = 60.0
 
+TAIL_TRIES = 30
+"""A second apart: how long a person's comparison waits for that of the end, on whatever line."""
+
 MOST_TOLD = 100
 """Ranges in one event."""
+
+
+def attached(site: Site, name: str) -> None:
+    """A resource was attached, or may have been while nobody listened."""
+    if site.flavour is Flavour.SERVER:
+        journal.remember(ATTACHED, name, {"since": journal.now()})
 
 
 def follow_up(site: Site, host: Host) -> None:
     """Take in verifies that have ended, and repair what they have found, where there is something to do now."""
     if site.flavour is not Flavour.SERVER:
         return
-    for gone in journal.remembered(KIND).keys() - site.resources.keys():
-        journal.forget(KIND, gone)
+    for kind in (KIND, ATTACHED):
+        for gone in journal.remembered(kind).keys() - site.resources.keys():
+            journal.forget(kind, gone)
     failed: OffsiteError | None = None
     for resource in site.resources.values():
-        if isinstance(repair.decide(site, host, resource, known(resource.name), journal.now()), repair.Wait):
+        if isinstance(_decide(site, host, resource), repair.Wait):
             continue
         try:
             with files.lock(f"resource-{resource.name}", 0.0):
@@ -55,8 +68,7 @@ def follow_up(site: Site, host: Host) -> None:
 def begin(site: Site, resource: Resource) -> str:
     """Start a comparison of all; returns what `verdict` knows it by. Raises Refused, ToolFailed."""
     with files.lock(f"resource-{resource.name}", LOCK_SECONDS):
-        host = observe(site)
-        _catch_up(site, host, resource)
+        host = _after_the_tail(site, resource)
         step = repair.begin(host.drbd.get(resource.name), known(resource.name), journal.now())
         if isinstance(step, str):
             raise Refused(
@@ -65,6 +77,18 @@ def begin(site: Site, resource: Resource) -> str:
             )
         _compare(site, resource, step)
         return step.findings.check.since if step.findings.check else ""
+
+
+def _after_the_tail(site: Site, resource: Resource) -> Host:
+    """A look that is not in the middle of a comparison which nobody has asked for and which is soon over."""
+    for _ in range(TAIL_TRIES):
+        host = observe(site)
+        _catch_up(site, host, resource)
+        seen, check = host.drbd.get(resource.name), known(resource.name).check
+        if seen is None or not repair.verifying(seen) or check is None or check.cause is not Cause.ATTACHED:
+            break
+        time.sleep(1.0)
+    return host
 
 
 def verdict(site: Site, resource: Resource, since: str) -> Verdict | None:
@@ -85,6 +109,11 @@ def known(name: str) -> Findings:
     return plan.from_entry(journal.remembered(KIND).get(name, {}))
 
 
+def _decide(site: Site, host: Host, resource: Resource) -> repair.Step:
+    due = resource.name in journal.remembered(ATTACHED)
+    return repair.decide(site, host, resource, known(resource.name), journal.now(), tail_due=due)
+
+
 def _keep(name: str, findings: Findings, by: str = "a repair, or copies that were found equal") -> None:
     """On disk, with the remarks that follow from it."""
     journal.remember(KIND, name, plan.as_entry(findings))
@@ -100,7 +129,7 @@ def _steps(site: Site, resource: Resource) -> None:
     for _ in range(STEPS):
         # A look of its own for each: whoever had the lock before may have changed everything.
         host = observe(site)
-        match repair.decide(site, host, resource, known(resource.name), journal.now()):
+        match _decide(site, host, resource):
             case repair.Wait():
                 return
             case repair.ReadLog():
@@ -139,26 +168,37 @@ def _compare(site: Site, resource: Resource, step: repair.Compare) -> None:
     before = known(name)
     # From here on the log is about this one: an earlier verify may have begun at the same sector.
     _keep(name, _with_cursor(step.findings, _log_end()))
+    check = step.findings.check
+    tail = check is not None and check.cause is Cause.ATTACHED
+    if tail:
+        journal.forget(ATTACHED, name)
     done = run(drbd.verify(name, step.start, step.stop), accept=None)
     if done.returncode:
         seen = observe(site).drbd.get(name)
         if seen is None or not repair.verifying(seen):
             _keep(name, before)
-            raise ToolFailed(f"The comparison of {name} could not be started: {done.complaint}")
-    journal.record("verify-begun", name, _begun(step), start=step.start, stop=step.stop)
+            failed = ToolFailed(f"The comparison of {name} could not be started: {done.complaint}")
+            if tail:  # not tried again before the next attach: as a volume that was adopted it may lack a verify-alg
+                journal.record("failed", name, f"{failed.message} What was written last at its end may differ.")
+            raise failed
+    if check is not None and (text := _begun(check)):
+        journal.record("verify-begun", name, text, start=step.start, stop=step.stop)
 
 
-def _begun(step: repair.Compare) -> str:
-    check = step.findings.check
-    if check is not None and check.broken_off:
-        return f"The comparison of the two copies goes on at sector {step.start}."
-    if check is not None and check.asked:
-        return "The two copies are being compared."
-    return f"What was repaired is being compared again, from sector {step.start} on."
+def _begun(check: plan.Check) -> str:
+    """Empty for what is worth no word unless something differs."""
+    if check.broken_off:
+        return f"The comparison of the two copies goes on at sector {check.start}."
+    match check.cause:
+        case Cause.ASKED:
+            return "The two copies are being compared."
+        case Cause.REPAIRED:
+            return f"What was repaired is being compared again, from sector {check.start} on."
+    return ""
 
 
 def _catch_up(site: Site, host: Host, resource: Resource) -> None:
-    if isinstance(repair.decide(site, host, resource, known(resource.name), journal.now()), repair.ReadLog):
+    if isinstance(_decide(site, host, resource), repair.ReadLog):
         _read(host, resource)
 
 
@@ -186,9 +226,9 @@ def _read(host: Host, resource: Resource) -> None:
 
 def _note_outcome(name: str, check: plan.Check, outcome: Outcome | None) -> None:
     match outcome:
-        case Outcome.EQUAL if check.asked:
+        case Outcome.EQUAL if check.cause is Cause.ASKED:
             journal.record("verify-clean", name, "The two copies were compared and are the same.")
-        case Outcome.EQUAL:
+        case Outcome.EQUAL if check.cause is Cause.REPAIRED:
             journal.record("verify-clean", name, "What was repaired was compared again and is the same on both.")
         case Outcome.STOPPED:
             journal.record(

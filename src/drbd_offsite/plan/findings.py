@@ -58,6 +58,16 @@ class Range:
         return self.seen >= SUSPICIOUS
 
 
+class Cause(StrEnum):
+    """Why two copies are compared."""
+
+    ASKED = "asked"
+    """A person wants to know how it ends."""
+    REPAIRED = "repaired"
+    ATTACHED = "attached"
+    """DRBD has read its bitmap from the disk, and may have forgotten the end of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """A verify that was begun from here and has not come to its end."""
@@ -67,8 +77,7 @@ class Check:
     start: int = 0
     stop: int | None = None
     """None for the end of the volume."""
-    asked: bool = False
-    """A person wants to know how it ends."""
+    cause: Cause = Cause.REPAIRED
     running: bool = True
     """False while it waits to be resumed."""
     reached: int = 0
@@ -131,10 +140,10 @@ def from_entry(entry: Mapping[str, Any]) -> Findings:
         return replace(
             Findings(**entry),
             ranges=tuple(Range(**r) for r in entry["ranges"]),
-            check=Check(**check) if check else None,
+            check=Check(**{**check, "cause": Cause(check["cause"])}) if check else None,
             verdict=Verdict(**verdict) if verdict else None,
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return Findings()
 
 
@@ -241,7 +250,7 @@ def _concluded(
         # The log may have lost the places; what DRBD has marked it has not.
         different = check.found or findings.differing_bytes
         outcome = Outcome.DIFFERENT if different else Outcome.EQUAL if whole else Outcome.STOPPED
-        verdict = Verdict(check.since, outcome, check.found) if check.asked else findings.verdict
+        verdict = Verdict(check.since, outcome, check.found) if check.cause == Cause.ASKED else findings.verdict
         return Taken(replace(findings, check=None, verdict=verdict), found, check, outcome)
     # Also where the log has none of it: the machine went down, or the command had not come through.
     reached = check.reached if own is None or own.reached is None else own.reached

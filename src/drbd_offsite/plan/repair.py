@@ -10,7 +10,7 @@ from math import inf
 
 from ..model import Resource, Site
 from ..observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
-from .findings import BLOCK_SECTORS, MOST_SENDS, SECTOR_BYTES, WINDOW_SECTORS, Check, Findings, Range
+from .findings import BLOCK_SECTORS, MOST_SENDS, SECTOR_BYTES, WINDOW_SECTORS, Cause, Check, Findings, Range
 
 NEIGHBOURS_SECTORS = 2**30 // SECTOR_BYTES
 """Places that are no farther apart are compared again in one go: each verify has to be waited for."""
@@ -25,6 +25,13 @@ PAUSE_SECONDS = 60.0
 """Before a verify that was broken off goes on. It doubles each time: it may be the verify that breaks the line."""
 
 LONGEST_PAUSE_SECONDS = 86400.0
+
+TAIL_SECTORS = 64 * BLOCK_SECTORS
+"""What DRBD 8.4 forgets whenever it attaches: it clears the bits behind the end of its bitmap, and where there are
+none, because the last word is full as it is for every LVM volume, it clears that word (drbd_bitmap.c,
+bm_count_bits, with bits_in_last_word 0). Seen: after an outage and a restart of the server both copies are
+UpToDate and nothing is marked, and the last blocks differ.
+"""
 
 VERIFYING = frozenset({ReplicationState.VERIFY_SOURCE, ReplicationState.VERIFY_TARGET})
 
@@ -73,8 +80,11 @@ class Compare:
 Step = Wait | ReadLog | Keep | Sent | Send | Compare
 
 
-def decide(site: Site, host: Host, resource: Resource, known: Findings, now: str) -> Step:
-    """The next step for a resource, on its server."""
+def decide(site: Site, host: Host, resource: Resource, known: Findings, now: str, *, tail_due: bool) -> Step:
+    """The next step for a resource, on its server.
+
+    ``tail_due``: it was attached, and the end of its copies (`TAIL_SECTORS`) has not been compared since.
+    """
     seen = host.drbd.get(resource.name)
     if host.blind or seen is None:
         return Wait("it cannot be seen")
@@ -90,7 +100,11 @@ def decide(site: Site, host: Host, resource: Resource, known: Findings, now: str
             return _sent(known)
     elif marked != known.differing_bytes:
         return ReadLog()
-    if reason := _hands_off(site, host, resource):
+    if reason := _hands_off(host, resource):
+        return Wait(reason)
+    if tail_due and not marked and known.check is None:
+        return _compare_tail(seen, known, now)
+    if reason := _line_taken(site, host, resource):
         return Wait(reason)
     return _send(site, host, resource, seen, known, now) if marked else _compare(known, now)
 
@@ -103,7 +117,7 @@ def begin(seen: DrbdResource | None, known: Findings, now: str) -> Compare | str
         return "they are being compared already"
     if reason := _not_replicating(seen):
         return reason
-    check = Check(now, asked=True)
+    check = Check(now, cause=Cause.ASKED)
     return Compare(replace(known, check=check, verdict=None), check.start, check.stop)
 
 
@@ -151,12 +165,17 @@ def _sent(known: Findings) -> Sent:
     return Sent(findings, known.unsent)
 
 
-def _hands_off(site: Site, host: Host, resource: Resource) -> str:
+def _hands_off(host: Host, resource: Resource) -> str:
     """Why nothing may be begun now; empty where it may."""
     if hold := host.held(resource.name, Forbidden.CONNECT):
         return f"held: {hold.reason}"
     if any(operation.resource == resource.name for operation in host.operations.values()):
         return "an operation is under way"
+    return ""
+
+
+def _line_taken(site: Site, host: Host, resource: Resource) -> str:
+    """Which other resource is being sent or compared; empty where none is."""
     for other in site.resources.values():
         seen = host.drbd.get(other.name)
         device = seen.peer_device if seen and other.peer == resource.peer else None
@@ -184,6 +203,15 @@ def _send(site: Site, host: Host, resource: Resource, seen: DrbdResource, known:
     if host.in_flight.get(resource.here.minor) and lasted < PATIENCE_SECONDS:
         return Wait("a quiet moment is waited for")
     return Send(replace(known, sends=known.sends + 1))
+
+
+def _compare_tail(seen: DrbdResource, known: Findings, now: str) -> Compare | Wait:
+    """So little that it waits for nothing else on the line."""
+    end = seen.volumes[0].size_bytes // SECTOR_BYTES if seen.volumes else 0
+    if not end:
+        return Wait("its size is not known")
+    start = max(0, end - TAIL_SECTORS)
+    return Compare(replace(known, check=Check(now, start, reached=start, cause=Cause.ATTACHED)), start, None)
 
 
 def _compare(known: Findings, now: str) -> Compare | Wait:

@@ -372,6 +372,65 @@ def test_a_comparison_that_cannot_be_started_leaves_nothing_behind(pair: Pair) -
     assert len(pair.changes) == before
 
 
+LAST = BLOCKS - 1
+
+
+def test_what_differs_at_the_end_after_an_attach_is_found_and_sent_with_nobody_asking(pair: Pair) -> None:
+    pair.differing = {LAST}
+    repair.attached(SITE, "test_a")
+    pair.settles()
+    assert pair.differing == set()
+    assert told("out-of-sync")
+    assert remarks() == set()
+
+
+def test_an_end_that_is_the_same_is_compared_once_and_worth_no_word(pair: Pair) -> None:
+    repair.attached(SITE, "test_a")
+    pair.settles()
+    assert pair.changes == [f"drbdadm -- --start={(BLOCKS - 64) * 8} verify test_a"]
+    assert told() == []
+
+
+@pytest.mark.parametrize("at", [1, -1])
+def test_killed_in_the_middle_the_end_is_compared_all_the_same(pair: Pair, at: int) -> None:
+    pair.differing = {LAST}
+    pair.kill_at = at
+    repair.attached(SITE, "test_a")
+    with pytest.raises(Killed):
+        pair.look()
+    pair.kill_at = None
+    if pair.verifying:
+        pair.runs_to()
+    pair.settles()
+    assert pair.differing == set()
+
+
+def test_an_end_that_cannot_be_compared_is_told_once(pair: Pair) -> None:
+    """A volume that was adopted as it runs may have no algorithm for it (drbdsetup: a verify-alg is needed)."""
+    pair.refuse = {"verify"}
+    repair.attached(SITE, "test_a")
+    with pytest.raises(ToolFailed, match="could not be started"):
+        pair.look()
+    pair.look()
+    assert len(pair.changes) == len(told("failed")) == 1
+    assert journal.remembered(repair.KIND)["test_a"]["check"] is None
+
+
+def test_the_backup_compares_nothing(pair: Pair) -> None:
+    repair.attached(make.site(Flavour.BACKUP), "test_a")
+    assert journal.remembered(repair.ATTACHED) == {}
+    assert pair.changes == []
+
+
+def test_a_person_s_comparison_waits_for_that_of_the_end(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    repair.attached(SITE, "test_a")
+    pair.look()
+    assert pair.verifying
+    monkeypatch.setattr(repair.time, "sleep", lambda _: pair.runs_to())
+    repair.begin(SITE, RESOURCE)
+    assert pair.verifying == (0, BLOCKS)
+
+
 def test_why_nothing_can_be_compared_now(pair: Pair) -> None:
     pair.disconnect()
     with pytest.raises(Refused, match="not connected"):

@@ -12,6 +12,7 @@ from drbd_offsite.plan.findings import (
     MOST_RANGES,
     MOST_SENDS,
     WINDOW_SECTORS,
+    Cause,
     Check,
     Findings,
     Outcome,
@@ -28,7 +29,7 @@ from drbd_offsite.tools.drbd_log import Verify
 
 NOW = "2026-11-22T12:00:00+00:00"
 BEGUN = "2026-11-22T11:00:00+00:00"
-ASKED = Check(BEGUN, asked=True)
+ASKED = Check(BEGUN, cause=Cause.ASKED)
 KIB = 1024
 
 SECTORS = st.integers(0, 2**30)
@@ -45,7 +46,7 @@ CHECKS = st.builds(
     since=st.just(BEGUN),
     start=SECTORS,
     stop=st.none() | SECTORS,
-    asked=st.booleans(),
+    cause=st.sampled_from(Cause),
     running=st.booleans(),
     reached=SECTORS,
     found=st.integers(0, 9),

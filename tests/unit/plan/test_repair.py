@@ -16,8 +16,8 @@ from drbd_offsite.observed import (
     ReplicationState,
     Role,
 )
-from drbd_offsite.plan.findings import MOST_SENDS, Check, Findings, Range
-from drbd_offsite.plan.repair import Compare, Keep, ReadLog, Send, Sent, Step, Wait, begin, decide
+from drbd_offsite.plan.findings import MOST_SENDS, Cause, Check, Findings, Range
+from drbd_offsite.plan.repair import TAIL_SECTORS, Compare, Keep, ReadLog, Send, Sent, Step, Wait, begin, decide
 
 from .. import make
 from .test_circle import HOLDS, SEEN, hosts
@@ -34,13 +34,20 @@ SENT = Findings((replace(PLACE, sent=True),), found_bytes=8 * KIB)
 DIFFERS = make.seen(out_of_sync_bytes=8 * KIB)
 VERIFYING = make.seen(replication=ReplicationState.VERIFY_SOURCE)
 ALONE = make.seen(state=ConnectionState.STANDALONE, replication=ReplicationState.OFF, peer_disk=DiskState.UNKNOWN)
-ASKED = Check(AN_HOUR_AGO, asked=True)
+ASKED = Check(AN_HOUR_AGO, cause=Cause.ASKED)
 BROKEN_OFF = replace(ASKED, running=False, reached=4096, broken_off=1, broken_off_at=AN_HOUR_AGO)
 
 
-def step(seen: DrbdResource, known: Findings = Findings(), **changes: object) -> Step:  # noqa: B008  frozen
+def step(
+    seen: DrbdResource,
+    known: Findings = Findings(),  # noqa: B008  frozen
+    *,
+    tail_due: bool = False,
+    **changes: object,
+) -> Step:
     site = make.site()
-    return decide(site, make.host(drbd=[seen], **changes), site.resources["test_a"], known, NOW)
+    host = make.host(drbd=[seen], **changes)
+    return decide(site, host, site.resources["test_a"], known, NOW, tail_due=tail_due)
 
 
 def test_nothing_is_known_and_nothing_differs() -> None:
@@ -114,8 +121,10 @@ def test_a_resource_that_is_never_quiet_is_not_waited_for_for_ever() -> None:
 def test_one_after_the_other_on_a_line(other: ReplicationState) -> None:
     site = make.site(resources=("test_a", "test_b"))
     host = make.host(drbd=[DIFFERS, make.seen("test_b", minor=1, replication=other)])
-    assert decide(site, host, site.resources["test_a"], FOUND, NOW) == Wait("test_b has the line to backup")
-    assert isinstance(decide(site, host, site.resources["test_a"], FOUND, NOW), Wait)
+    assert decide(site, host, site.resources["test_a"], FOUND, NOW, tail_due=False) == Wait(
+        "test_b has the line to backup"
+    )
+    assert isinstance(decide(site, host, site.resources["test_a"], FOUND, NOW, tail_due=False), Wait)
 
 
 def test_what_no_verify_has_found_is_sent_when_it_has_lasted() -> None:
@@ -183,7 +192,7 @@ def test_one_that_is_broken_off_again_and_again_is_tried_less_often(times: int, 
     def after(pause: int) -> Step:
         days, rest = divmod(pause + 12 * 3600, 86400)
         now = f"2026-11-{22 + days}T{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}+00:00"
-        return decide(site, host, site.resources["test_a"], known, now)
+        return decide(site, host, site.resources["test_a"], known, now, tail_due=False)
 
     assert isinstance(after(seconds - 1), Wait)
     assert isinstance(after(seconds), Compare)
@@ -209,6 +218,47 @@ def test_how_far_it_has_come_is_noted_from_time_to_time() -> None:
     assert isinstance(step(VERIFYING, noted.findings, progress={0: Progress(50.4, None, None)}), Wait)
 
 
+# -- attached ------------------------------------------------------------------------------------------
+
+END = make.GIB // 512
+TAIL = Check(NOW, END - TAIL_SECTORS, reached=END - TAIL_SECTORS, cause=Cause.ATTACHED)
+
+
+def test_the_end_of_the_copies_is_compared_once_they_are_at_rest_after_an_attach() -> None:
+    assert TAIL_SECTORS * 512 == 256 * KIB
+    for seen in (ALONE, make.seen(replication=ReplicationState.SYNC_SOURCE)):
+        assert isinstance(step(seen, tail_due=True), Wait)
+    assert step(make.seen(), tail_due=True) == Compare(Findings(check=TAIL), TAIL.start, None)
+
+
+def test_what_differs_already_is_sent_before_the_end_is_compared() -> None:
+    assert isinstance(step(DIFFERS, FOUND, tail_due=True), Send)
+
+
+def test_a_comparison_that_was_broken_off_comes_first() -> None:
+    found = step(make.seen(), Findings(check=BROKEN_OFF), tail_due=True)
+    assert isinstance(found, Compare)
+    assert found.start == 4096
+
+
+def test_the_end_of_the_copies_waits_for_no_other_resource_but_for_a_person() -> None:
+    site = make.site(resources=("test_a", "test_b"))
+    other = make.seen("test_b", minor=1, replication=ReplicationState.SYNC_SOURCE)
+    host = make.host(drbd=[make.seen(), other])
+    assert isinstance(decide(site, host, site.resources["test_a"], Findings(), NOW, tail_due=True), Compare)
+    assert isinstance(step(make.seen(), tail_due=True, holds=make.hold(Forbidden.CONNECT)), Wait)
+    assert isinstance(step(make.seen(), tail_due=True, operations={"grow-test_a": make.operation("grow", {})}), Wait)
+
+
+def test_a_volume_smaller_than_that_is_compared_whole_and_one_without_a_size_not_at_all() -> None:
+    volume = make.seen().volumes[0]
+    small = replace(make.seen(), volumes=(replace(volume, size_bytes=128 * KIB),))
+    found = step(small, tail_due=True)
+    assert isinstance(found, Compare)
+    assert found.start == 0
+    assert isinstance(step(replace(small, volumes=(replace(volume, size_bytes=0),)), tail_due=True), Wait)
+
+
 # -- asked for -----------------------------------------------------------------------------------------
 
 
@@ -216,7 +266,7 @@ def test_a_person_asks_for_all_of_it() -> None:
     found = begin(make.seen(), SENT, NOW)
     assert isinstance(found, Compare)
     assert (found.start, found.stop) == (0, None)
-    assert found.findings == replace(SENT, check=Check(NOW, asked=True))
+    assert found.findings == replace(SENT, check=Check(NOW, cause=Cause.ASKED))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +306,7 @@ OFTEN_GOOD = st.builds(
 @given(hosts() | OFTEN_GOOD, FINDINGS)
 def test_nothing_is_disconnected_but_a_primary_with_two_good_copies(host: Host, known: Findings) -> None:
     site = make.site()
-    found = decide(site, host, site.resources["test_a"], known, NOW)
+    found = decide(site, host, site.resources["test_a"], known, NOW, tail_due=False)
     seen = host.drbd.get("test_a")
     if isinstance(found, Send | Compare):
         assert not host.blind
@@ -277,7 +327,7 @@ def test_every_step_changes_what_the_next_one_follows_from(seen: DrbdResource | 
     site = make.site()
     host = make.host(drbd=[seen] if seen else [])
     for _ in range(6):
-        found = decide(site, host, site.resources["test_a"], known, NOW)
+        found = decide(site, host, site.resources["test_a"], known, NOW, tail_due=False)
         if isinstance(found, Wait | ReadLog | Send | Compare):
             return
         assert found.findings != known
