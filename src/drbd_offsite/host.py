@@ -184,3 +184,9 @@ def unit_is(state: str, unit: str) -> bool:
 def identity(path: str) -> dict[str, str]:
     """What blkid finds on a device (TYPE, UUID, LABEL …); empty for nothing."""
     return filesystem.parse_identity(run(filesystem.identity(path), accept=(0, 2)).stdout)
+
+
+def identity_below(volume: VolumeName) -> dict[str, str]:
+    """As `identity`, of a volume that may be under an attached DRBD."""
+    run(filesystem.forget_cached(volume.path))
+    return identity(volume.path)

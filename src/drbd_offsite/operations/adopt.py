@@ -157,7 +157,7 @@ def _identities(
         with suppress(ValueError):
             name = VolumeName.parse(disk)
             if name in volumes and volumes[name].active:
-                found[name] = host.identity(name.path)
+                found[name] = host.identity_below(name)
     return found
 
 

@@ -33,6 +33,11 @@ def identity(path: str) -> Argv:
     return ("blkid", "--probe", "--output", "export", path)
 
 
+def forget_cached(path: str) -> Argv:
+    """Drop what the page cache has of a device: DRBD writes to the volume under it past that cache."""
+    return ("blockdev", "--flushbufs", path)
+
+
 def parse_identity(text: str) -> dict[str, str]:
     """blkid's ``KEY=value`` lines (TYPE, UUID, LABEL …), without the backslashes that are meant for a shell."""
     return dict(re.sub(r"\\(.)", r"\1", line).split("=", 1) for line in text.splitlines() if "=" in line)

@@ -39,6 +39,8 @@ class HandMade:
         self.units: set[str] = set()
         self.state = "up-to-date"
         """In which DRBD is seen, as the captures call it."""
+        self.fresh = False
+        """The page cache of the volume is what is on it."""
         self.steps = 0
         self.kill_at: int | None = None
         programs.machine = self.answer
@@ -85,9 +87,8 @@ class HandMade:
                 return Answer((DATA / f"drbd/8.4.11/{self.state}-{self.flavour}.events2").read_text())
             case drbd_dump.RUNNING:
                 return Answer((DATA / "adopt/show.txt").read_text())
-            case ("blkid", *_):
-                assert argv == filesystem.identity("/dev/local/test_a")
-                return Answer((DATA / "blkid/lab-ext4.txt").read_text())
+            case ("blockdev" | "blkid", *_):
+                return self._on_the_volume(argv)
             case iproute.ADDRESSES:
                 return Answer(self.addresses)
             case ("mv", "--no-target-directory", old, new):
@@ -110,6 +111,14 @@ class HandMade:
             case systemd.DAEMON_RELOAD:
                 return Answer()
         return None
+
+    def _on_the_volume(self, argv: tuple[str, ...]) -> Answer:
+        if argv == filesystem.forget_cached("/dev/local/test_a"):
+            self.fresh = True
+            return Answer()
+        assert argv == filesystem.identity("/dev/local/test_a")
+        assert self.fresh, "what is read is not what DRBD has written"
+        return Answer((DATA / "blkid/lab-ext4.txt").read_text())
 
     def _caught(self, argv: tuple[str, ...]) -> Answer:
         """Whatever happens, drbdadm finds each resource once."""
