@@ -78,6 +78,7 @@ def test_it_is_found_equal_by_a_verify_and_survives_reboots(lab: Lab) -> None:
     product.await_up_to_date(lab, "empty", deadline=180)
     # A Primary that sees the other go first begins a generation, and a resync of nothing makes the two one again.
     assert set(re.findall(r"will sync (\d+) KB", kernel_log(lab.server))) <= {"0"}
+    assert (counted(lab.server, "ns"), counted(lab.backup, "nr")) == (0, 0), "sent, received"
     copies_are_equal(lab, "empty")
 
 
