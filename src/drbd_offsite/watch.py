@@ -164,7 +164,7 @@ class Watcher:
             if change.resource in site.resources:
                 try:
                     _note_connection(change)
-                    _note_attach(site, change)
+                    _note_attach(change)
                 except OSError as error:  # a full disk, above all
                     _say(f"What has become of {change.resource} could not be noted: {error}")
                 if change.new:
@@ -210,15 +210,16 @@ def _note_connection(change: drbd.Change) -> None:
     if lost and replication != ReplicationState.OFF:
         journal.forget(LOST, change.resource)
         journal.record("connected", change.resource, "The two copies are connected.")
+        repair.tail_due(change.resource)  # the other machine may have attached it meanwhile
     elif not lost and replication == ReplicationState.OFF:
         journal.remember(LOST, change.resource, {"since": journal.now()})
         journal.record("connection-lost", change.resource, "The two copies are not connected.")
 
 
-def _note_attach(site: Site, change: drbd.Change) -> None:
+def _note_attach(change: drbd.Change) -> None:
     """What is there already when the listening begins may have been attached by anybody."""
     if change.kind == "device" and (not change.new or change.keys.get("disk") == DiskState.ATTACHING):
-        repair.attached(site, change.resource)
+        repair.tail_due(change.resource)
 
 
 def _say(line: str) -> None:

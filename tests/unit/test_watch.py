@@ -406,6 +406,7 @@ def test_it_is_noted_when_the_connection_was_lost_and_when_it_came_back(
     watching.turn()
     assert since() is None
     assert [e["event"] for e in journal.events()] == ["connection-lost", "connected"]
+    assert set(journal.remembered(repair.TAILS)) == {"test_a"}
 
 
 def test_a_split_brain_does_not_hide_since_when_the_copies_have_gone_apart(
@@ -431,10 +432,10 @@ def test_what_was_attached_or_was_there_when_the_listening_began_has_its_end_com
 ) -> None:
     machine.changes[0].put("change device name:test_a volume:0 minor:0 disk:Consistent", LOST_LINE)
     watching.turn()
-    assert not journal.remembered(repair.ATTACHED)
+    assert not journal.remembered(repair.TAILS)
     machine.changes[0].put(line)
     watching.turn()
-    assert set(journal.remembered(repair.ATTACHED)) == {"test_a"}
+    assert set(journal.remembered(repair.TAILS)) == {"test_a"}
 
 
 @pytest.mark.parametrize("replication", ["SyncSource", "WFBitMapT", "Ahead", "VerifyS", "Frobnicating"])

@@ -28,7 +28,7 @@ KINDS = (
     restore_point.DISCARDS,
     restore_point.KEPT,
     repair.KIND,
-    repair.ATTACHED,
+    repair.TAILS,
     evidence.KIND,
 )
 """All that is remembered of a resource by its name."""

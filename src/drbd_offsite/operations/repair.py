@@ -1,6 +1,7 @@
 """Online verify and what follows from it: the steps of `plan.repair`, taken by the watcher and by ``verify``.
 
-Only the server does this: both machines are told of blocks that differ, and it is the server that sends them.
+Only the server does this, and a backup that has taken over: both machines are told of blocks that differ, and it is
+the Primary that sends them.
 """
 
 import time
@@ -11,7 +12,7 @@ from ..errors import OffsiteError, Refused, ToolFailed
 from ..execute import execute
 from ..host import observe
 from ..model import Flavour, Resource, Site
-from ..observed import Host
+from ..observed import Host, Role
 from ..plan import findings as plan
 from ..plan import repair
 from ..plan.actions import Disconnect
@@ -20,7 +21,7 @@ from ..run import run
 from ..tools import drbd, drbd_log, systemd
 
 KIND = "findings"
-ATTACHED = "attached"
+TAILS = "tails"
 """Resources whose `plan.repair.TAIL_SECTORS` are to be compared."""
 SETTERS = ("out-of-sync", "suspicious")
 """Of the remarks."""
@@ -37,21 +38,21 @@ MOST_TOLD = 100
 """Ranges in one event."""
 
 
-def attached(site: Site, name: str) -> None:
-    """A resource was attached, or may have been while nobody listened."""
-    if site.flavour is Flavour.SERVER:
-        journal.remember(ATTACHED, name, {"since": journal.now()})
+def tail_due(name: str) -> None:
+    """Either machine has attached a resource, or may have."""
+    journal.remember(TAILS, name, {"since": journal.now()})
 
 
 def follow_up(site: Site, host: Host) -> None:
     """Take in verifies that have ended, and repair what they have found, where there is something to do now."""
-    if site.flavour is not Flavour.SERVER:
-        return
-    for kind in (KIND, ATTACHED):
+    for kind in (KIND, TAILS):
         for gone in journal.remembered(kind).keys() - site.resources.keys():
             journal.forget(kind, gone)
     failed: OffsiteError | None = None
     for resource in site.resources.values():
+        seen = host.drbd.get(resource.name)
+        if site.flavour is not Flavour.SERVER and (seen is None or seen.role is not Role.PRIMARY):
+            continue
         if isinstance(_decide(site, host, resource), repair.Wait):
             continue
         try:
@@ -85,7 +86,7 @@ def _after_the_tail(site: Site, resource: Resource) -> Host:
         host = observe(site)
         _catch_up(site, host, resource)
         seen, check = host.drbd.get(resource.name), known(resource.name).check
-        if seen is None or not repair.verifying(seen) or check is None or check.cause is not Cause.ATTACHED:
+        if seen is None or not repair.verifying(seen) or check is None or check.cause is not Cause.TAIL:
             break
         time.sleep(1.0)
     return host
@@ -110,7 +111,7 @@ def known(name: str) -> Findings:
 
 
 def _decide(site: Site, host: Host, resource: Resource) -> repair.Step:
-    due = resource.name in journal.remembered(ATTACHED)
+    due = resource.name in journal.remembered(TAILS)
     return repair.decide(site, host, resource, known(resource.name), journal.now(), tail_due=due)
 
 
@@ -169,9 +170,9 @@ def _compare(site: Site, resource: Resource, step: repair.Compare) -> None:
     # From here on the log is about this one: an earlier verify may have begun at the same sector.
     _keep(name, _with_cursor(step.findings, _log_end()))
     check = step.findings.check
-    tail = check is not None and check.cause is Cause.ATTACHED
+    tail = check is not None and check.cause is Cause.TAIL
     if tail:
-        journal.forget(ATTACHED, name)
+        journal.forget(TAILS, name)
     done = run(drbd.verify(name, step.start, step.stop), accept=None)
     if done.returncode:
         seen = observe(site).drbd.get(name)

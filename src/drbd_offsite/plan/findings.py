@@ -64,8 +64,8 @@ class Cause(StrEnum):
     ASKED = "asked"
     """A person wants to know how it ends."""
     REPAIRED = "repaired"
-    ATTACHED = "attached"
-    """DRBD has read its bitmap from the disk, and may have forgotten the end of it."""
+    TAIL = "tail"
+    """DRBD may have forgotten what differs at the end (`repair.TAIL_SECTORS`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ Step = Wait | ReadLog | Keep | Sent | Send | Compare
 def decide(site: Site, host: Host, resource: Resource, known: Findings, now: str, *, tail_due: bool) -> Step:
     """The next step for a resource, on its server.
 
-    ``tail_due``: it was attached, and the end of its copies (`TAIL_SECTORS`) has not been compared since.
+    ``tail_due``: it was attached, or connected, and the end of its copies (`TAIL_SECTORS`) has not been compared since.
     """
     seen = host.drbd.get(resource.name)
     if host.blind or seen is None:
@@ -211,7 +211,7 @@ def _compare_tail(seen: DrbdResource, known: Findings, now: str) -> Compare | Wa
     if not end:
         return Wait("its size is not known")
     start = max(0, end - TAIL_SECTORS)
-    return Compare(replace(known, check=Check(now, start, reached=start, cause=Cause.ATTACHED)), start, None)
+    return Compare(replace(known, check=Check(now, start, reached=start, cause=Cause.TAIL)), start, None)
 
 
 def _compare(known: Findings, now: str) -> Compare | Wait:

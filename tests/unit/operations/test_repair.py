@@ -37,6 +37,7 @@ class Pair:
         self.differing: set[int] = set()
         self.marked: set[int] = set()
         self.connected = True
+        self.role = "Primary"
         self.generation_is_new = False
         self.verifying: tuple[int, int] | None = None
         self.busy = 0
@@ -77,7 +78,7 @@ class Pair:
         replication = "VerifyS" if self.verifying else "Established" if self.connected else "Off"
         peer_disk = "UpToDate" if self.connected else "DUnknown"
         return (
-            "exists resource name:test_a role:Primary suspended:no\n"
+            f"exists resource name:test_a role:{self.role} suspended:no\n"
             f"exists connection name:test_a peer-node-id:0 conn-name:backup connection:{state} role:Secondary\n"
             f"exists device name:test_a volume:0 minor:0 disk:UpToDate size:{BLOCKS * 4}\n"
             f"exists peer-device name:test_a peer-node-id:0 conn-name:backup volume:0 replication:{replication} "
@@ -331,6 +332,7 @@ def test_another_command_at_work_is_not_waited_for(pair: Pair) -> None:
 def test_the_backup_leaves_it_to_the_server(pair: Pair) -> None:
     by_hand(pair)
     pair.marked = {100}
+    pair.role = "Secondary"
     site = make.site(Flavour.BACKUP)
     repair.follow_up(site, observe(site))
     assert pair.changes == []
@@ -377,7 +379,7 @@ LAST = BLOCKS - 1
 
 def test_what_differs_at_the_end_after_an_attach_is_found_and_sent_with_nobody_asking(pair: Pair) -> None:
     pair.differing = {LAST}
-    repair.attached(SITE, "test_a")
+    repair.tail_due("test_a")
     pair.settles()
     assert pair.differing == set()
     assert told("out-of-sync")
@@ -385,7 +387,7 @@ def test_what_differs_at_the_end_after_an_attach_is_found_and_sent_with_nobody_a
 
 
 def test_an_end_that_is_the_same_is_compared_once_and_worth_no_word(pair: Pair) -> None:
-    repair.attached(SITE, "test_a")
+    repair.tail_due("test_a")
     pair.settles()
     assert pair.changes == [f"drbdadm -- --start={(BLOCKS - 64) * 8} verify test_a"]
     assert told() == []
@@ -395,7 +397,7 @@ def test_an_end_that_is_the_same_is_compared_once_and_worth_no_word(pair: Pair) 
 def test_killed_in_the_middle_the_end_is_compared_all_the_same(pair: Pair, at: int) -> None:
     pair.differing = {LAST}
     pair.kill_at = at
-    repair.attached(SITE, "test_a")
+    repair.tail_due("test_a")
     with pytest.raises(Killed):
         pair.look()
     pair.kill_at = None
@@ -408,7 +410,7 @@ def test_killed_in_the_middle_the_end_is_compared_all_the_same(pair: Pair, at: i
 def test_an_end_that_cannot_be_compared_is_told_once(pair: Pair) -> None:
     """A volume that was adopted as it runs may have no algorithm for it (drbdsetup: a verify-alg is needed)."""
     pair.refuse = {"verify"}
-    repair.attached(SITE, "test_a")
+    repair.tail_due("test_a")
     with pytest.raises(ToolFailed, match="could not be started"):
         pair.look()
     pair.look()
@@ -416,14 +418,20 @@ def test_an_end_that_cannot_be_compared_is_told_once(pair: Pair) -> None:
     assert journal.remembered(repair.KIND)["test_a"]["check"] is None
 
 
-def test_the_backup_compares_nothing(pair: Pair) -> None:
-    repair.attached(make.site(Flavour.BACKUP), "test_a")
-    assert journal.remembered(repair.ATTACHED) == {}
+def test_only_the_machine_that_serves_it_compares_and_sends(pair: Pair) -> None:
+    backup = make.site(Flavour.BACKUP)
+    pair.differing = {LAST}
+    repair.tail_due("test_a")
+    pair.role = "Secondary"
+    repair.follow_up(backup, observe(backup))
     assert pair.changes == []
+    pair.role = "Primary"  # it has taken over
+    repair.follow_up(backup, observe(backup))
+    assert pair.verifying
 
 
 def test_a_person_s_comparison_waits_for_that_of_the_end(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    repair.attached(SITE, "test_a")
+    repair.tail_due("test_a")
     pair.look()
     assert pair.verifying
     monkeypatch.setattr(repair.time, "sleep", lambda _: pair.runs_to())

@@ -221,7 +221,7 @@ def test_how_far_it_has_come_is_noted_from_time_to_time() -> None:
 # -- attached ------------------------------------------------------------------------------------------
 
 END = make.GIB // 512
-TAIL = Check(NOW, END - TAIL_SECTORS, reached=END - TAIL_SECTORS, cause=Cause.ATTACHED)
+TAIL = Check(NOW, END - TAIL_SECTORS, reached=END - TAIL_SECTORS, cause=Cause.TAIL)
 
 
 def test_the_end_of_the_copies_is_compared_once_they_are_at_rest_after_an_attach() -> None:
