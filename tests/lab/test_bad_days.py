@@ -311,7 +311,8 @@ def _above_four_tebibytes(lab: Lab) -> None:
     for machine in lab.machines:
         machine.run("truncate -s 5T /root/large.img && losetup /dev/loop7 /root/large.img", timeout=300)
         machine.run("pvcreate -q /dev/loop7 && vgextend -q local /dev/loop7")
-    lab.server.run("lvcreate -q -y -L 4200G -n large local")
+    # Not empty, or the backup's would be made so: the disk below it has no room for that.
+    lab.server.run("lvcreate -q -y -L 4200G -n large local && printf x | dd of=/dev/local/large conv=notrunc,fsync")
     lab.server.run("drbd-offsite add --no-wait local/large", timeout=900)
 
 

@@ -20,7 +20,7 @@ SECRET = "/etc/drbd-offsite/keys/backup/drbd.secret"
 HELPER = "/sys/module/drbd/parameters/usermode_helper"
 META = "drbdmeta --force 9 v08 /dev/local/drbd_meta 1"
 SERVED_BEFORE = (
-    f"{META} create-md </dev/null && {META} dump-md >/root/md </dev/null && "
+    f"lvextend -q -L 256M local/drbd_meta && {META} create-md </dev/null && {META} dump-md >/root/md </dev/null && "
     "sed -i '0,/0x0000000000000004/s//0x1234567890ABCDEF/' /root/md && "
     f"yes yes | {META} restore-md /root/md"
 )
