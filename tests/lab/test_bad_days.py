@@ -330,7 +330,7 @@ def test_it_grows_with_its_metadata(lab: Lab) -> None:
     product.await_up_to_date(lab, "large")
     metadata = "lvs --noheadings --nosuffix --units m -o lv_size local/large_drbd_meta"
     before = {machine.name: float(machine.run(metadata).stdout) for machine in lab.machines}
-    lab.server.run("drbd-offsite grow large +256G", timeout=900)
+    lab.server.run("drbd-offsite grow --no-wait large +256G", timeout=900)
     for machine in lab.machines:
         assert machine.run("cat /sys/block/drbd0/size").stdout == f"{4456 * 2**21}\n"
         # A bit for 4 KiB (drbd-utils, drbdmeta.c): 8 MiB for 256 GiB.
