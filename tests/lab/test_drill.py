@@ -214,7 +214,7 @@ def test_a_check_that_says_no_and_one_that_hangs(lab: Lab) -> None:
     _set(backup, "drill_minutes", "1", r"\[site\]")
     _set(backup, "drill_command", """sh -c "echo begun; setsid sleep 4321 & sleep 4321" """)
     found = _drill(lab, FAILED)
-    assert "was stopped after 1 minutes" in found["reason"]
+    assert "was stopped after 60 s" in found["reason"]
     assert found["checks"][-1]["output"] == ["begun"]
     backup.run("! pgrep -f '^sleep 4321'")
     _set(backup, "drill_command", "touch written")

@@ -14,6 +14,7 @@ from ..model import Flavour, Resource, Site
 from ..observed import Host
 from ..plan import drill as plan
 from ..plan import drilled, guards
+from ..plan.assess import duration
 from ..plan.drill import Line, Result, Seen
 from ..plan.drilled import Count, Outcome
 from ..plan.look import Check, Verdict
@@ -122,7 +123,7 @@ def _counted(directory: Path, minutes: int, earlier: tuple[str, Count] | None) -
     try:
         while waiting:
             if time.monotonic() - begun > minutes * 60:
-                text = f"Not all files were counted: after {minutes} minutes there were {files_there:,} so far."
+                text = f"Not all files were counted: after {duration(minutes * 60)} there were {files_there:,} so far."
                 return Check("files", Verdict.FINDING, text, minutes * 60), None
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
@@ -163,7 +164,9 @@ def _command(name: str, argv: tuple[str, ...], directory: Path, variables: dict[
     lines = ended.lines[-inspect.MOST_LINES :]
     seconds = int(time.monotonic() - begun)
     if ended.returncode is None:
-        return Check(name, Verdict.BAD, f"It was stopped after {minutes} minutes (drill_minutes).", seconds, lines)
+        return Check(
+            name, Verdict.BAD, f"It was stopped after {duration(minutes * 60)} (drill_minutes).", seconds, lines
+        )
     if ended.returncode in contained.NOT_RUN:
         return Check(name, Verdict.UNKNOWN, f"It could not be run (exit code {ended.returncode}).", seconds, lines)
     if ended.returncode:

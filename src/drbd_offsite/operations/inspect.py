@@ -215,15 +215,16 @@ def _program(name: str, argv: tuple[str, ...], well: str) -> Check:
     """Raises ToolFailed for a program that is not there or does not end."""
     begun = time.monotonic()
     done = run(argv, timeout=CHECK_SECONDS, accept=None)
-    words = argv[argv.index("--") + 1 :]
+    program = " ".join(argv[argv.index("--") + 1 :])
     if done.returncode in contained.NOT_RUN:
-        raise ToolFailed(f"{words[0]} could not be run: {done.complaint}", "Is the filesystem's package installed?")
-    if any(phrase in done.complaint for phrase in fsck.NOT_THE_DATA):
-        raise ToolFailed(f"This machine cannot check it: {done.complaint}")
+        raise ToolFailed(f"{program} could not be run: {done.complaint}", "Is the filesystem's package installed?")
+    # Killed (for want of memory, above all), or not able to.
+    if done.returncode < 0 or (done.returncode and any(words in done.complaint for words in fsck.NOT_THE_DATA)):
+        raise ToolFailed(f"This machine cannot check it: {program} ended with {done.returncode}: {done.complaint}")
     if done.returncode:
-        text = f"{' '.join(words)} has found errors (exit code {done.returncode})."
+        text = f"{program} has found errors (exit code {done.returncode})."
         return Check(name, Verdict.BAD, text, _since(begun), _told(done))
-    return Check(name, Verdict.GOOD, f"It {well} ({' '.join(words)}).", _since(begun))
+    return Check(name, Verdict.GOOD, f"It {well} ({program}).", _since(begun))
 
 
 def _mount(name: str, fstype: str, device: str, directory: Path, options: str) -> Check:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import Refused
 from ..model import Resource, RestorePoint, Site, VolumeName
-from ..observed import DiskState, DrbdResource, Host, LogicalVolume, ReplicationState
+from ..observed import DiskState, DrbdResource, Host, LogicalVolume, ReplicationState, Role
 from ..tools import dmsetup, lvm
 from . import restore_point
 from .actions import Run
@@ -140,6 +140,8 @@ def source(host: Host, resource: Resource, restorable: bool) -> Source:
 
 def as_of(seen: DrbdResource | None, taken: str, lost: str) -> str:
     """Up to when the copy has what was written: now or, where nothing comes, since it was ``lost``. Empty: unknown."""
+    if seen is not None and seen.role is Role.PRIMARY:
+        return taken  # it is written to here
     if seen is None or not seen.connected or seen.peer_device is None:
         return lost
     return "" if seen.peer_device.replication in (ReplicationState.OFF, ReplicationState.BEHIND) else taken

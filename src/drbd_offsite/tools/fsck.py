@@ -55,7 +55,7 @@ def mount(fstype: str, device: str, directory: str, options: str) -> Argv:
 
 NOT_THE_DATA = (
     "unknown filesystem type", "permission denied", "must be superuser", "mount point does not exist",
-    "unsupported feature",
+    "unsupported feature", "allocate memory",
 )  # fmt: skip
 """In what mount, or a check, says where the reason is this machine."""
 

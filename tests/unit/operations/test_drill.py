@@ -241,7 +241,7 @@ def test_counting_has_an_end(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module, "time", Shadow(time, monotonic=lambda: next(clock)))
     result = try_it()
     assert (result.outcome, result.count) == (Outcome.WARNED, None)
-    assert "after 60 minutes" in result.reason
+    assert "after 60 min there" in result.reason
 
 
 # -- the admin's own checks --------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_the_command_and_the_scripts_are_run_where_it_is_mounted(copy: Copy, che
     [
         (Ended(1, ("no dump",)), Outcome.FAILED, "is not good (exit code 1)"),
         (Ended(-9, ()), Outcome.FAILED, "ended by signal 9"),
-        (Ended(None, ("still at it",)), Outcome.FAILED, "was stopped after 60 minutes"),
+        (Ended(None, ("still at it",)), Outcome.FAILED, "was stopped after 60 min"),
         (Ended(127, ("no such file",)), Outcome.UNTESTED, "could not be run"),
     ],
 )

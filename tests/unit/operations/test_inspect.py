@@ -145,6 +145,7 @@ def test_what_cannot_be_mounted_is_bad(copy: Copy) -> None:
     [
         ("mount", Answer("", 32, "mount: unknown filesystem type 'ext4'."), "cannot mount it"),
         ("e2fsck", Answer("", 127, "setpriv: failed to execute e2fsck"), "could not be run"),
+        ("e2fsck", Answer("", -9, ""), "ended with -9"),
         ("e2fsck", Answer("", 8, "image has unsupported feature(s): FEATURE_C12"), "cannot check it"),
     ],
 )

@@ -117,6 +117,7 @@ def test_a_copy_that_is_connected_has_all_and_one_that_is_not_what_was_written_b
     assert look.as_of(seen(**AWAY), T2, T1) == T1
     assert look.as_of(seen(state=None), T2, T1) == T1
     assert look.as_of(seen(**AWAY), T2, "") == ""
+    assert look.as_of(replace(seen(**AWAY), role=Role.PRIMARY), T2, T1) == T2, "it has taken over"
     assert look.as_of(seen(**BEHIND), T2, T1) == "", "since when it lags nobody has noted"
 
 
