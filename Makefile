@@ -118,7 +118,7 @@ lint: deps $(LINTERS)/bin/ruff
 	@$(LINTERS)/bin/ruff check --quiet src tests
 	@$(LINTERS)/bin/ruff format --quiet --check src tests
 	@$(LINTERS)/bin/mypy --no-error-summary --python-executable /usr/bin/python3 src tests/lab
-	@shellcheck --shell=sh .ci/run debian/bin/peer-sshd debian/*.postrm debian/lib/*.sh
+	@shellcheck --shell=sh .ci/run debian/bin/peer-sshd debian/*.postrm debian/*.prerm debian/lib/*.sh
 
 .PHONY: test
 test: deps

@@ -5,15 +5,13 @@ reachable when it is put there.
 """
 
 import os
-import re
-import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from . import files, journal
+from . import files, hooks, journal
 from .errors import OffsiteError, ToolFailed
 from .model import Site
 from .plan.alerts import Kind, Message
@@ -23,8 +21,6 @@ SETTINGS = Path("/etc/drbd-offsite")
 SENDMAIL = Path("/usr/sbin/sendmail")
 """Debian Policy 11.6: every mail transport agent has it, with -i and -t."""
 APPRISE = Path("/usr/bin/apprise")
-OWNER = 0
-"""Who may own a script that is run here."""
 
 OUTBOX = "outbox"
 CHANNEL_SECONDS = 60.0
@@ -234,25 +230,7 @@ def _script(path: Path) -> Callable[[Message], Command]:
 
 
 def _scripts() -> Iterator[tuple[Path, str]]:
-    """The executables in alert.d, by the names that run-parts(8) takes, with what is wrong with each."""
-    directory = SETTINGS / "alert.d"
-    if not directory.is_dir():
-        return
-    for path in sorted(directory.iterdir()):
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", path.name, re.ASCII) or not path.is_file():
-            continue
-        if path.stat().st_mode & 0o111:
-            yield path, _unsafe(directory) or _unsafe(path)
-
-
-def _unsafe(path: Path) -> str:
-    """Why others than root could have a say in what is run as root."""
-    status = path.stat()
-    if status.st_uid != OWNER:
-        return f"{path} does not belong to root"
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"others than root may write to {path}"
-    return ""
+    return hooks.scripts(SETTINGS / "alert.d")
 
 
 def _keep(letter: Letter) -> None:

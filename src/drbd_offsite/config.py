@@ -8,6 +8,7 @@ import functools
 import ipaddress
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from typing import Any
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
 from validate import Validator, VdtMissingValue, VdtValueError
 
+from .contradictions import HOST, LVM_NAME, contradictions
 from .errors import ConfigError, NotConfigured
 from .model import (
-    RESOURCE_NAME,
     RESYNC_RATES,
     TUNABLE,
     Alerts,
@@ -64,7 +65,7 @@ def parse(text: str, source: str = str(PATH)) -> Site:
     faults = list(_faults(document))
     if not faults:
         site = _site(document)
-        faults = list(_contradictions(site))
+        faults = list(contradictions(site))
     if faults:
         raise ConfigError(
             "\n".join(f"{source}: {fault}" for fault in faults),
@@ -196,25 +197,34 @@ def _resync_rate(value: object) -> int:
     return rate
 
 
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST = rf"{_LABEL}(?:\.{_LABEL})*\.?"
+def _command(value: object) -> tuple[str, ...]:
+    """As a shell would take it apart; no shell ever sees it. A list is a value with a comma and without quotes."""
+    if not isinstance(value, str):
+        raise VdtValueError(value)
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        raise VdtValueError(value) from error
+
+
 _CHECKS: dict[str, Callable[..., object]] = {
     "lvm_name": _match(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]*"),
-    "mail": _match(r"[A-Za-z0-9._%+-]+(?:@" + _HOST + ")?"),
-    "hostname": _match(_HOST),
+    "mail": _match(r"[A-Za-z0-9._%+-]+(?:@" + HOST + ")?"),
+    "hostname": _match(HOST),
     # IPv6 literals are hosts too; OpenVPN and WireGuard take them.
-    "host": _match(rf"{_HOST}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"),
+    "host": _match(rf"{HOST}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"),
     # openvpn: SHA-256 with colons; wireguard: 32 bytes in base64
     "fingerprint": _match(r"(?:[0-9A-F]{2}:){31}[0-9A-F]{2}|[A-Za-z0-9+/]{43}="),
     "interface": _match(r"[A-Za-z][A-Za-z0-9_.-]{0,14}"),
     "ipv4": _ipv4,
     "seconds_or_forever": _seconds,
     "resync_rate": _resync_rate,
+    "command": _command,
     "volume": _noun(VolumeName.parse),
     "metadata": _noun(MetadataPlace.parse),
 }
 _WORDS = {
-    "lvm_name": "a name that LVM takes: letters, digits and + _ . -",
+    "lvm_name": LVM_NAME,
     "mail": "a mail address or a local user's name",
     "hostname": "a host name",
     "host": "a host name or an IP address",
@@ -223,6 +233,7 @@ _WORDS = {
     "ipv4": "an IPv4 address",
     "seconds_or_forever": 'a whole number of seconds, or "forever"',
     "resync_rate": f"0, or a whole number from {RESYNC_RATES[0]} to {RESYNC_RATES[-1]}",
+    "command": "a program and its arguments; in quotes, if there is a comma or a # in it",
     "volume": "a logical volume as GROUP/NAME",
     "metadata": "a metadata place as GROUP/NAME[SLOT] or GROUP/NAME",
     "string": "a text",
@@ -311,6 +322,8 @@ def _site(document: ConfigObj) -> Site:
         remind_hours=site["remind_hours"],
         silence_hours=site["silence_hours"],
         resync_snapshot=RestorePoint(site["resync_snapshot"]),
+        drill_days=site["drill_days"],
+        drill_minutes=site["drill_minutes"],
         boot_wait=site["boot_wait"],
         service_port=site["service_port"],
         peers={name: _peer(name, keys) for name, keys in document["peers"].items()},
@@ -345,6 +358,7 @@ def _resource(name: str, keys: Mapping[str, Any]) -> Resource:
         priority=keys["priority"],
         resync_rate=keys["resync_rate"],
         alerts=Alerts(keys["alerts"]),
+        drill_command=keys["drill_command"],
     )
 
 
@@ -365,36 +379,3 @@ def resource_keys(resource: Resource) -> dict[str, str]:
     usual = {name: default_of(check) for name, _, check in keys("resources")}
     values |= {key: text for key in TUNABLE if (text := str(getattr(resource, key))) != usual[key]}
     return {f"resources.{resource.name}.{key}": value for key, value in values.items()}
-
-
-def _contradictions(site: Site) -> Iterator[str]:
-    """What each key allows alone and the file as a whole does not."""
-    if not site.volume_group:
-        yield "[site] volume_group: missing (allowed: " + _WORDS["lvm_name"] + ")"
-    if not site.metadata_volume:
-        yield "[site] metadata_volume: empty (allowed: " + _WORDS["lvm_name"] + ")"
-    for peer in site.peers.values():
-        if not re.fullmatch(_HOST, peer.name):
-            yield f"[peers] [[{peer.name}]]: not a name for a peer (letters, digits, hyphens)"
-        if peer.tunnel.server_address == peer.tunnel.backup_address:
-            yield f"[peers] [[{peer.name}]] server_address and backup_address are the same"
-    for resource in site.resources.values():
-        place = f"[resources] [[{resource.name}]]"
-        if not RESOURCE_NAME.fullmatch(resource.name):
-            yield f"{place}: not a name for a resource (letters, digits and _ . -, at most 63)"
-        if resource.peer not in site.peers:
-            yield f"{place} peer = {resource.peer}: there is no such section in [peers]"
-    halves = {name: resource.here for name, resource in site.resources.items()}
-    yield from _shared("[peers]", "device", {n: p.tunnel.device for n, p in site.peers.items()})
-    yield from _shared("[resources]", "minor", {n: r.minor for n, r in halves.items()})
-    yield from _shared("[resources]", "port", {n: r.port for n, r in halves.items()})
-    yield from _shared("[resources]", "volume", {n: str(r.volume) for n, r in halves.items()})
-    yield from _shared("[resources]", "metadata", {n: str(r.metadata) for n, r in halves.items()})
-
-
-def _shared(section: str, key: str, values: Mapping[str, object]) -> Iterator[str]:
-    owners: dict[object, str] = {}
-    for name, value in values.items():
-        first = owners.setdefault(value, name)
-        if first != name:
-            yield f"{section} [[{name}]] {key} = {value}: [[{first}]] has the same"

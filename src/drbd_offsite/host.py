@@ -6,13 +6,15 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from . import files, journal
 from .errors import ToolFailed
 from .model import MetadataPlace, Site, VolumeName
-from .observed import Consultation, DrbdResource, Host, LogicalVolume, Mount, VolumeGroup
+from .observed import Consultation, DrbdResource, Host, LastDrill, LogicalVolume, Mount, VolumeGroup
+from .plan import drilled
 from .run import run
 from .tools import drbd, filesystem, lvm, systemd
 
@@ -47,9 +49,16 @@ def observe(site: Site) -> Host:
         holds=journal.holds(),
         operations=operations,
         consulted=consultations(),
+        drills=_drills(),
         problems=(*blind, *unreadable),
         blind=bool(blind),
     )
+
+
+def _drills() -> dict[str, LastDrill]:
+    now = datetime.now(UTC)
+    found = {name: drilled.last(entry, now) for name, entry in journal.remembered(drilled.KIND).items()}
+    return {name: last for name, last in found.items() if last is not None}
 
 
 def _of_its_device(mount: Mount) -> Mount:

@@ -139,6 +139,8 @@ class Resource:
     resync_rate: int = 0
     """One of `RESYNC_RATES`; 0 for what follows from the link's speed."""
     alerts: Alerts = Alerts.ALL
+    drill_command: tuple[str, ...] = ()
+    """What the admin has a drill run; of this machine alone, and never the peer's to set."""
 
     @property
     def by_res(self) -> str:
@@ -196,6 +198,9 @@ class Site:
     remind_hours: int
     silence_hours: int
     resync_snapshot: RestorePoint
+    drill_days: int
+    """0 where nobody is told of drills that are overdue."""
+    drill_minutes: int
     boot_wait: float
     """Seconds; infinite for ever."""
     service_port: int

@@ -116,6 +116,8 @@ class PeerDevice:
     out_of_sync_bytes: int = 0
     resync_suspended: bool = False
     done_percent: float | None = None
+    received_bytes: int = 0
+    """Since the connection was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +259,20 @@ class Consultation:
 
 
 @dataclass(frozen=True, slots=True)
+class LastDrill:
+    """What is known of a resource's drills."""
+
+    at: str
+    """When the last one began (ISO 8601, UTC); empty as long as there was none."""
+    outcome: str
+    reason: str
+    passed: str
+    """When the last one began that has passed; empty for none."""
+    unproven_seconds: float
+    """For how long it has passed none; from when it was first seen, where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """One look at this machine. A decision is taken on one look and never on two."""
 
@@ -278,6 +294,8 @@ class Host:
     """By key."""
     consulted: Mapping[str, "Consultation"] = field(default_factory=dict)
     """By resource; those of which the peer is being asked whether it serves them."""
+    drills: Mapping[str, LastDrill] = field(default_factory=dict)
+    """By resource; on the backup, those that the watcher has seen."""
     problems: tuple[str, ...] = ()
     """What could not be seen, and why."""
     blind: bool = False

@@ -2,9 +2,12 @@
 
 import os
 import select
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +94,76 @@ def run(
     if accept is not None and done.returncode not in accept:
         raise ToolFailed(f"{_name(argv)} failed (exit code {done.returncode}): {done.complaint or 'it said nothing'}")
     return done
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How somebody else's program has ended."""
+
+    returncode: int | None
+    """None for one that was stopped at its time limit."""
+    lines: tuple[str, ...]
+    """The last that it said, on either of its streams."""
+
+
+TOLD_BYTES = 8192
+"""At most so much of what it said is kept: it may talk for an hour."""
+
+
+def bounded(argv: Sequence[str], *, directory: str, variables: Mapping[str, str], seconds: float) -> Ended:
+    """Run a program that is not ours, with no input, and for so long at most. Raises ToolFailed.
+
+    What it has started goes with it, as far as that is in its process group.
+    """
+    if verbose:
+        sys.stderr.write(f"+ {' '.join(argv)}\n")
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=_environment() | dict(variables),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ToolFailed(f"{argv[0]} could not be started: {error.strerror}.") from error
+    with process:
+        try:
+            said, in_time = _listen(process, time.monotonic() + seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+    lines = said.decode(errors="replace").splitlines()
+    return Ended(code if in_time else None, tuple(line for line in map(str.rstrip, lines) if line))
+
+
+def _listen(process: "subprocess.Popen[bytes]", until: float) -> tuple[bytes, bool]:
+    """The end of what a program says, and whether it ended in time.
+
+    Its end is what counts, and not that of its output, which something in the background may have open.
+    """
+    program = os.pidfd_open(process.pid)
+    output = process.stdout.fileno() if process.stdout else -1
+    poller = select.poll()
+    poller.register(program, select.POLLIN)
+    poller.register(output, select.POLLIN)
+    said = b""
+    try:
+        while (left := until - time.monotonic()) > 0:
+            ready = {descriptor for descriptor, _ in poller.poll(left * 1000)}
+            if output in ready:
+                data = os.read(output, 65536)  # all that a pipe holds
+                said = (said + data)[-TOLD_BYTES:]
+                if not data:
+                    poller.unregister(output)
+            if program in ready:
+                return said, True
+        return said, False
+    finally:
+        os.close(program)
 
 
 class Stream:

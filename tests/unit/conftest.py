@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from drbd_offsite import alert, config, execute, files, handler, host, journal, keys, peer, run
-from drbd_offsite.operations import alerting, apply, half, restore_point
+from drbd_offsite.operations import alerting, apply, half, inspect, restore_point
 
 # A build's PATH may lack the directories of root's programs, where drbdadm and openvpn are.
 os.environ["PATH"] = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
@@ -138,6 +138,9 @@ PATHS = (
     (host, "DEVICES"),
     (host, "CONSULTATIONS"),
     (restore_point, "PROC_DRBD"),
+    (restore_point, "MAPPER"),
+    (inspect, "DIRECTORY"),
+    (inspect, "MAPPER"),
     (half, "FSTAB"),
     (apply, "RUNNING_SYSTEMD"),
     (alert, "SETTINGS"),

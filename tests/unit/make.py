@@ -102,6 +102,8 @@ def site(
         remind_hours=24,
         silence_hours=12,
         resync_snapshot=RestorePoint.PREFER,
+        drill_days=14,
+        drill_minutes=60,
         boot_wait=20.0,
         service_port=7788,
         peers={other.name: other},

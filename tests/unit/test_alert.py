@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import alert, files, journal, run
+from drbd_offsite import alert, files, hooks, journal, run
 from drbd_offsite.errors import OffsiteError, Refused, ToolFailed
 from drbd_offsite.model import Site
 from drbd_offsite.plan.alerts import Kind, Message
@@ -28,7 +28,7 @@ PASSWORD = "hunter2"
 def clock(monkeypatch: pytest.MonkeyPatch) -> "Clock":
     clock = Clock()
     monkeypatch.setattr(alert, "datetime", clock)
-    monkeypatch.setattr(alert, "OWNER", os.getuid())
+    monkeypatch.setattr(hooks, "OWNER", os.getuid())
     return clock
 
 
@@ -257,7 +257,7 @@ def test_a_script_that_others_can_write_is_refused(where: str, mode: int) -> Non
 
 def test_a_script_of_another_owner_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     script("pager")
-    monkeypatch.setattr(alert, "OWNER", os.getuid() + 1)
+    monkeypatch.setattr(hooks, "OWNER", os.getuid() + 1)
     assert alert.channels(SITE) == []
     ((_, why),) = alert.refused()
     assert "does not belong to root" in why

@@ -19,9 +19,9 @@ MODULES = {
 
 FLOORS = (
     ("model", "observed", "errors"),
-    ("tools", "config", "protocol", "invitation"),
+    ("tools", "config", "contradictions", "protocol", "invitation"),
     ("plan", "render"),
-    ("host", "execute", "run", "files", "durable", "peer", "journal", "keys", "alert"),
+    ("host", "execute", "run", "files", "durable", "peer", "journal", "keys", "alert", "hooks", "namespace"),
     ("reconcile", "operations"),
     ("cli", "watch", "handler", "peer_service"),
 )

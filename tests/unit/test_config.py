@@ -85,6 +85,8 @@ def test_a_bad_value_is_reported_with_file_section_key_found_and_allowed(
         ("  remind_hours = never", "[site] remind_hours = never: not a whole number from 1 to 8760"),
         ("  silence_hours = -1", "[site] silence_hours = -1: not a whole number from 1 to 8760"),
         ("  resync_snapshot = maybe", "[site] resync_snapshot = maybe: not one of require, prefer, never"),
+        ("  drill_days = -1", "[site] drill_days = -1: not a whole number from 0 to 3650"),
+        ("  drill_minutes = 0", "[site] drill_minutes = 0: not a whole number from 1 to 10080"),
         ("  boot_wait = -1", '[site] boot_wait = -1: not a whole number of seconds, or "forever"'),
         ("  boot_wait = 1.5", '[site] boot_wait = 1.5: not a whole number of seconds, or "forever"'),
         ("  boot_wait = inf", '[site] boot_wait = inf: not a whole number of seconds, or "forever"'),
@@ -96,6 +98,32 @@ def test_a_bad_value_is_reported_with_file_section_key_found_and_allowed(
 )  # fmt: skip
 def test_a_bad_value_of_the_site_is_reported(line: str, found: str) -> None:
     assert faults(make.CONFIG.replace("  flavour = server", f"  flavour = server\n{line}")) == [f"{FILE}: {found}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('""', ()),
+        ("check", ("check",)),
+        ("""'check "a b" $HOME; reboot'""", ("check", "a b", "$HOME;", "reboot")),
+        ("""'check a,b'""", ("check", "a,b")),
+    ],
+)
+def test_a_command_is_words(text: str, words: tuple[str, ...]) -> None:
+    site = config.parse(make.CONFIG + f"    drill_command = {text}\n")
+    assert site.resources["test_a"].drill_command == words
+
+
+@pytest.mark.parametrize("text", ["check a, b", """'check "a'"""])
+def test_a_command_that_is_none(text: str) -> None:
+    (fault,) = faults(make.CONFIG + f"    drill_command = {text}\n")
+    assert fault.endswith(": not " + config.allowed("command(default='')"))
+    assert "a program and its arguments" in fault
+
+
+def test_the_server_has_no_say_in_what_the_backup_runs() -> None:
+    """What the peer may have set is what is TUNABLE."""
+    assert "drill_command" not in TUNABLE
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0", 0.0), ("20", 20.0), ("86400", 86400.0), ("forever", math.inf)])

@@ -44,6 +44,7 @@ def templates(flavour: str) -> dict[str, dict[str, str]]:
 
 
 SCRIPTS = [f"drbd-offsite-{flavour}.{kind}" for flavour in FLAVOURS for kind in ("config", "postinst", "postrm")]
+SCRIPTS.append("drbd-offsite-backup.prerm")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -11,7 +11,7 @@ import pytest
 
 from drbd_offsite import run as module
 from drbd_offsite.errors import ToolFailed
-from drbd_offsite.run import Completed, Stream, run
+from drbd_offsite.run import Completed, Ended, Stream, run
 
 pytestmark = pytest.mark.usefixtures("real_programs")
 PYTHON = sys.executable
@@ -196,3 +196,49 @@ def test_it_is_gone_when_it_is_closed(script: str, monkeypatch: pytest.MonkeyPat
 def test_a_stream_of_a_program_that_is_not_there() -> None:
     with pytest.raises(ToolFailed, match="nowhere could not be started"):
         Stream(["nowhere"])
+
+
+# -- programs that are not ours ----------------------------------------------------------------------------
+
+
+def bounded(*argv: str, seconds: float = 20.0, directory: str = "/", **variables: str) -> Ended:
+    return module.bounded(argv, directory=directory, variables=variables, seconds=seconds)
+
+
+def test_somebody_else_s_program_says_what_it_has_to_say_and_how_it_ended(tmp_path: Path) -> None:
+    ended = bounded("sh", "-c", "echo $WHO; pwd >&2; echo; cat; exit 3", directory=str(tmp_path), WHO="me")
+    assert ended == Ended(3, ("me", str(tmp_path)))
+
+
+def test_it_is_stopped_at_its_limit_with_what_it_has_started() -> None:
+    begun = time.monotonic()
+    ended = bounded("sh", "-c", "sleep 60 & echo $!; wait", seconds=0.5)
+    assert time.monotonic() - begun < 10
+    assert ended.returncode is None
+    state = Path(f"/proc/{ended.lines[0]}/stat")
+    while state.exists() and ") Z " not in state.read_text():  # killed, and for init to bury
+        assert time.monotonic() - begun < 10
+        time.sleep(0.05)
+
+
+def test_what_it_leaves_in_the_background_is_not_waited_for() -> None:
+    begun = time.monotonic()
+    assert bounded("sh", "-c", "sleep 60 & yes & exit 0").returncode == 0
+    assert time.monotonic() - begun < 10
+
+
+def test_of_one_that_talks_without_end_the_last_is_kept() -> None:
+    ended = bounded("sh", "-c", "yes | head -c 1000000; echo the end")
+    assert ended.returncode == 0
+    assert ended.lines[-1] == "the end"
+    assert sum(map(len, ended.lines)) <= module.TOLD_BYTES
+
+
+def test_one_that_closes_its_output_is_waited_for() -> None:
+    assert bounded("sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 4") == Ended(4, ())
+
+
+def test_one_that_is_killed_and_one_that_is_not_there() -> None:
+    assert bounded("sh", "-c", "kill -9 $$").returncode == -9
+    with pytest.raises(ToolFailed, match="nowhere could not be started"):
+        bounded("nowhere")

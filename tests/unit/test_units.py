@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from drbd_offsite.cli import drill
+from drbd_offsite.errors import ExitCode
+
 from . import golden
 from .test_packaging import DEBIAN, needs, output
 
@@ -17,6 +20,8 @@ UNITS = {
     "drbd-offsite-watch.service": "drbd-offsite-common.drbd-offsite-watch.service",
     "drbd-offsite-tunnel.service": "drbd-offsite-common.drbd-offsite-tunnel.service",
     "drbd-offsite-alert.service": "drbd-offsite-common.drbd-offsite-alert.service",
+    "drbd-offsite-drill.service": "drbd-offsite-backup.drbd-offsite-drill.service",
+    "drbd-offsite-drill.timer": "drbd-offsite-backup.drbd-offsite-drill.timer",
     "drbd-offsite-peer.socket": "drbd-offsite-common.drbd-offsite-peer.socket",
     "drbd-offsite-peer@.service": "drbd-offsite-common@.drbd-offsite-peer.service",
 }
@@ -95,6 +100,18 @@ def test_a_start_lasts_as_long_as_the_peer_is_asked() -> None:
     assert "TimeoutStartSec=infinity" in text_of("drbd-offsite@.service")
 
 
+def test_a_drill_that_is_stopped_is_asked_alone_and_has_time_to_clean_up() -> None:
+    text = text_of("drbd-offsite-drill.service")
+    assert "\nKillMode=mixed\n" in text
+    assert "\nTimeoutStopSec=5min\n" in text
+    assert f"\nSuccessExitStatus={int(ExitCode.WARNED)} {drill.STOPPED}\n" in text
+    assert "\nRestrictNamespaces=" not in text
+
+
+def test_a_drill_that_was_missed_is_done_later() -> None:
+    assert "\nPersistent=true\n" in text_of("drbd-offsite-drill.timer")
+
+
 # -- all of them in one boot ---------------------------------------------------------------------
 
 
@@ -112,6 +129,7 @@ def boot(units: Path, scene: str, options: str) -> list[str]:
     ours = ["drbd-offsite-watch.service", "drbd-offsite-tunnel.service", "drbd-offsite-peer.socket"]
     for name in ours:
         enable(units, "multi-user.target", name, units / name)
+    enable(units, "timers.target", "drbd-offsite-drill.timer", units / "drbd-offsite-drill.timer")
     for resource in golden.SCENES[scene].site.resources:
         enable(units, "multi-user.target", f"drbd-offsite@{resource}.service", units / "drbd-offsite@.service")
     for target, names in OF_OTHERS.items():

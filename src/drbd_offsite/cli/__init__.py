@@ -27,6 +27,7 @@ VERBS = {
     "disconnect": "stop replicating until connect",
     "hold": "leave resources to a person who works on them by hand, until up",
     "verify": "on the server: compare the two copies while they are in use",
+    "drill": "on the backup: test on a snapshot whether the copies could be used after a disaster",
     "plan": "what the circle would do now, and why; changes nothing",
     "events": "what happened, newest last",
     "render": "write what follows from the configuration",

@@ -31,7 +31,7 @@ EXIT_CODES = {
     ExitCode.REFUSED: "Refused, and nothing was changed; the message is the reason and the way on.",
     ExitCode.PEER_UNREACHABLE: "The peer did not answer, which says nothing about its data.",
     ExitCode.HELD: "A hold is in the way.",
-    ExitCode.WARNED: "Nothing is broken, and something has to be seen to (doctor).",
+    ExitCode.WARNED: "Nothing is broken, and something has to be seen to (doctor, drill).",
 }
 
 LEVELS = {
@@ -40,7 +40,8 @@ LEVELS = {
     Level.HELD: "Held, because a person has asked for it.",
     Level.UNPROTECTED: "Not connected: what changes is noted and not copied.",
     Level.BROKEN: "Not served as it should be; or a hold or remark that nobody has asked for; or a command that makes "
-    "it is not finished.",
+    "it is not finished; or, on the backup, its last drill has failed or found something, or none has passed for "
+    "drill_days.",
 }
 
 WIDTH = 79

@@ -10,7 +10,8 @@ from .. import config
 from ..errors import ExitCode
 from ..host import observe
 from ..model import Flavour, Resource, Site, TunnelMode
-from ..observed import DiskState, Host, Operation, Role
+from ..observed import DiskState, Host, LastDrill, Operation, Role
+from ..plan import drilled
 from ..plan.assess import Assessment, Level, assess, worth
 from .common import chosen, resources_argument
 
@@ -94,7 +95,16 @@ def _block(site: Site, host: Host, resource: Resource, assessment: Assessment) -
         lines.append(f"  copy there  {resource.there.volume} on {resource.peer}, {role}: {worth(there)}")
         if site.flavour is Flavour.SERVER:
             lines.append(f"  use it as   {resource.by_res}")
+    if site.flavour is Flavour.BACKUP:
+        lines.append(f"  last drill  {_last_drill(host.drills.get(resource.name))}")
     return "\n".join(lines)
+
+
+def _last_drill(known: LastDrill | None) -> str:
+    if known is None or not known.at:
+        return "none yet (drbd-offsite-drill.timer does one each week, drbd-offsite drill at once)"
+    passed = "" if known.passed in ("", known.at) else f"; the last one that has passed: {known.passed}"
+    return f"{known.at}: {drilled.ended(known)}{passed}"
 
 
 def as_json(site: Site, host: Host, found: list[Assessment]) -> dict[str, Any]:
@@ -143,8 +153,20 @@ def _resource_json(site: Site, host: Host, assessment: Assessment) -> dict[str, 
         "done_percent": progress.done_percent if progress else device.done_percent if device else None,
         "speed_bytes": progress.speed_bytes if progress else None,
         "finish_seconds": progress.finish_seconds if progress else None,
+        "drill": _drill_json(site, host.drills.get(resource.name)),
         "holds": [
             {"reason": h.reason, "since": h.since, "forbids": sorted(h.forbids), "set_by": h.set_by}
             for h in host.holds.get(resource.name, ())
         ],
+    }
+
+
+def _drill_json(site: Site, known: LastDrill | None) -> dict[str, Any] | None:
+    if known is None:
+        return None
+    return {
+        "at": known.at or None,
+        "outcome": known.outcome or None,
+        "passed": known.passed or None,
+        "overdue": drilled.overdue(site, known),
     }

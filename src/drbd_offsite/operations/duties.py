@@ -5,13 +5,15 @@ from collections.abc import Callable
 from ..errors import OffsiteError
 from ..model import Site
 from ..observed import Host
-from . import alerting, evidence, remove, repair, restore_point
+from . import alerting, drill, evidence, inspect, remove, repair, restore_point
 
 DUTIES: tuple[Callable[[Site, Host], None], ...] = (
     evidence.gather,
     restore_point.look_after,
     repair.follow_up,
     remove.follow_up,
+    inspect.sweep,
+    drill.follow_up,
     alerting.review,
 )
 """In this order: an alert says what the ones before it have found out."""

@@ -9,7 +9,7 @@ from ..execute import execute
 from ..host import consult, end_consultation, observe, unit_is
 from ..model import Flavour, Resource, Site
 from ..observed import Host, Operation, Role
-from ..plan import guards
+from ..plan import drilled, guards
 from ..plan import rename as plan
 from ..plan.actions import Action, describe
 from ..plan.circle import RENAMING
@@ -30,6 +30,7 @@ KINDS = (
     repair.KIND,
     repair.TAILS,
     evidence.KIND,
+    drilled.KIND,
 )
 """All that is remembered of a resource by its name."""
 

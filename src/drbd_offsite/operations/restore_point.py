@@ -12,12 +12,14 @@ from .. import files, journal
 from ..errors import OffsiteError, Refused
 from ..model import Resource, RestorePoint, Site, VolumeName
 from ..observed import DiskState, Forbidden, Host, LogicalVolume, ReplicationState
+from ..plan import look
 from ..plan import restore_point as plan
 from ..plan.actions import Disconnect
 from ..run import run
-from ..tools import drbd, lvm
+from ..tools import dmsetup, drbd, lvm
 
 PROC_DRBD = Path("/proc/drbd")
+MAPPER = Path("/dev/mapper")
 
 TAKEN = "restore-points"
 """What was taken and not dropped yet, by resource."""
@@ -97,11 +99,18 @@ def _take(resource: str, minor: int, volume: VolumeName, wanted: _Wanted) -> boo
     if steps:
         # Noted first: one that nobody knows of would stay for ever.
         journal.remember(wanted.kind, resource, {"volume": str(wanted.snapshot), "taken": journal.now()})
+        _end_look(resource)
     for step in steps:
         run(step.argv, timeout=step.timeout)
     if steps:
         journal.record("restore-point", resource, f"{wanted.snapshot} keeps what the resync overwrites.")
     return bool(steps)
+
+
+def _end_look(resource: str) -> None:
+    """A look at an older restore point gives way: while it is open that one cannot go."""
+    if resource in journal.remembered(look.KIND) and (MAPPER / look.overlay(resource)).exists():
+        run(dmsetup.wipe(look.overlay(resource)))
 
 
 def _state(resource: str, minor: int) -> tuple[DiskState, int]:
@@ -118,6 +127,8 @@ def _state(resource: str, minor: int) -> tuple[DiskState, int]:
 
 def _drop(resource: str, volume: VolumeName) -> None:
     found = _storage().volumes.get(plan.place(volume))
+    if found is not None and found.open and resource in journal.remembered(look.KIND):
+        return  # somebody looks at it; the watcher drops it later
     if found is not None and plan.TAG in found.tags:
         run(plan.drop(found.name).argv, timeout=120.0)
     for kind in (TAKEN, DISCARDS):

@@ -6,6 +6,7 @@ from enum import IntEnum
 from ..errors import ExitCode
 from ..model import Flavour, Resource, Site
 from ..observed import ConnectionState, DiskState, DrbdResource, Hold, Host, PeerDevice, ReplicationState, Role
+from . import drilled
 
 
 class Level(IntEnum):
@@ -118,6 +119,10 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
     for hold in holds:
         level = max(level, Level.HELD if hold.set_by in ASKED_FOR else Level.BROKEN)
         sentences += explain(hold)
+    if drill := host.drills.get(resource.name):
+        for trouble in drilled.troubles(site, resource.name, drill):
+            level = Level.BROKEN
+            sentences += [trouble.happened, trouble.means, trouble.to_do]
     if seen is None:
         down = "Whether it is up cannot be seen." if host.blind else "It is not up: nothing is served or replicated."
         return Assessment(resource.name, Level.BROKEN, (*sentences, down))

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..model import Alerts, Flavour, Peer, Resource, Site
 from ..observed import ConnectionState, DiskState, Forbidden, Host, ReplicationState, Role
+from . import drilled
 from .assess import ASKED_FOR, Level, assess, explain
 
 A_WHILE = timedelta(minutes=2)
@@ -37,7 +38,7 @@ def conditions(site: Site, host: Host, lost: Mapping[str, Mapping[str, Any]]) ->
 
     Of a host that is blind nothing can be said about DRBD: what is missing here then may still be true.
     """
-    of_resources = [*_operations(site, host), *_holds(site, host)]
+    of_resources = [*_operations(site, host), *_holds(site, host), *_drills(site, host)]
     silent: list[Condition] = []
     if not host.blind:
         for resource in site.resources.values():
@@ -48,7 +49,7 @@ def conditions(site: Site, host: Host, lost: Mapping[str, Mapping[str, Any]]) ->
     return (*_sight(site, host), *heard, *silent)
 
 
-_NO_FAULT = ("unprotected", "restore-point", "discards", "returning")
+_NO_FAULT = ("unprotected", "restore-point", "discards", "returning", "drill-findings", "drill-overdue")
 """Of a resource: both copies are good for what they are, and the data is served, or a person has chosen otherwise."""
 
 
@@ -148,6 +149,19 @@ def _holds(site: Site, host: Host) -> Iterator[Condition]:
             )
 
 
+def _drills(site: Site, host: Host) -> Iterator[Condition]:
+    for name, known in host.drills.items():
+        if name not in site.resources:
+            continue  # it is being renamed, or has just gone
+        for trouble in drilled.troubles(site, name, known):
+            yield Condition(
+                f"{name} {trouble.key}",
+                Level.BROKEN,
+                f"{name} on {host.hostname}: {trouble.title}",
+                _text(site, host, trouble.happened, trouble.means, trouble.to_do, site.resources[name]),
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class _Fault:
     """Something that the state of a resource shows; what it means depends on the machine."""
@@ -218,7 +232,7 @@ def _faults(site: Site, host: Host, resource: Resource, since: str) -> Iterator[
     for name in _seen(site, host, resource):
         fault = _FAULTS[name]
         # Holds and operations are told of on their own.
-        sentences = assess(site, replace(host, holds={}, operations={}), resource).sentences
+        sentences = assess(site, replace(host, holds={}, operations={}, drills={}), resource).sentences
         if name in ("unprotected", "unusable") and since:
             sentences = (*sentences, f"The connection was lost at {since}.")
         lasting = timedelta(minutes=site.unprotected_minutes) if name in _OF_THE_LINE else A_WHILE

@@ -12,9 +12,6 @@ from . import restore_point
 from .diagnosis import Finding, Severity
 from .task import MINORS, half_of
 
-CHANGED_SHARE = 10
-"""One part in so many of a volume is what a resync should find room to keep."""
-
 MOST_SLOTS = 16
 """Each has to be looked at by a program of its own."""
 
@@ -97,7 +94,7 @@ def restore_points(site: Site, host: Host) -> Iterator[Finding]:
         volume = resource.here.volume
         if volume not in host.volumes or volume.group not in host.groups:
             continue
-        changed = host.volumes[volume].size_bytes // CHANGED_SHARE
+        changed = host.volumes[volume].size_bytes // restore_point.CHANGED_SHARE
         try:
             restore_point.take(storage, volume, restore_point.place(volume), DiskState.UP_TO_DATE, changed)
         except Refused as error:

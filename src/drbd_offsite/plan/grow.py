@@ -12,7 +12,7 @@ from ..model import MAX_INDEXED_BYTES, Replica, Resource, RestorePoint, Site, Vo
 from ..observed import DiskState, Host, Operation, ReplicationState, Role
 from ..protocol import Enlarge
 from ..tools import drbd, filesystem, lvm
-from . import guards, restore_point
+from . import guards, look, restore_point
 from .actions import Action, AskPeer, Note, Once, Run
 from .task import metadata_bytes
 
@@ -182,6 +182,8 @@ def enough_room(host: Host, here: Replica, size_bytes: int) -> Refused | None:
         origin = VolumeName(snapshot.name.group, snapshot.origin)
         if snapshot.name == restore_point.place(here.volume):
             continue  # which comes and goes with every resync
+        if look.TAG in snapshot.tags:
+            continue  # as does a drill's
         if origin == here.volume and origin in wanted and not snapshot.pool:
             return Refused(
                 f"{snapshot.name} on {host.hostname} is a snapshot of {here.volume}, "
@@ -192,8 +194,15 @@ def enough_room(host: Host, here: Replica, size_bytes: int) -> Refused | None:
 
 
 def undisturbed(host: Host, here: Replica) -> Refused | None:
-    """Whether no resync keeps a restore point of the volume."""
+    """Whether no resync keeps a restore point of the volume, and nobody looks at a snapshot of it."""
     snapshot = restore_point.place(here.volume)
+    found = host.volumes.get(look.Place.of("", here.volume).look)
+    if found is not None and look.TAG in found.tags and not found.pool:
+        return Refused(
+            f"A drill goes on: it looks at {found.name} on {host.hostname}, and LVM enlarges no volume that has a "
+            "snapshot.",
+            "It goes by itself when the drill has ended. Then run the same command; it goes on from here.",
+        )
     if snapshot not in host.volumes:
         return None
     return Refused(

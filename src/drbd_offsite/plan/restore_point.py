@@ -12,6 +12,9 @@ from .actions import Run
 TAG = "drbd_offsite_restore_point"
 SUFFIX = "_restore_point"
 
+CHANGED_SHARE = 10
+"""One part in so many of a volume is what a resync should find room to keep."""
+
 NEARLY_FULL_PERCENT = 70.0
 OVERFLOWED_PERCENT = 100.0
 

@@ -159,6 +159,7 @@ def parse_events(lines: Iterable[str]) -> dict[str, DrbdResource]:
                 _number(keys.get("out-of-sync")) * 1024,
                 keys.get("resync-suspended", "no") != "no",
                 _percent(keys.get("done")),
+                _number(keys.get("received")) * 1024,
             )
     return {name: _resource(name, draft) for name, draft in drafts.items()}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import alert, journal, keys, protocol
+from drbd_offsite import alert, hooks, journal, keys, protocol
 from drbd_offsite.cli import doctor
 from drbd_offsite.errors import ExitCode
 from drbd_offsite.tools import drbd, lvm, lvm_filter
@@ -43,7 +43,7 @@ def tune(programs: Programs, server: World, root: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(doctor, "ETC", root / "etc")
     monkeypatch.setattr(doctor, "USERMODE_HELPER", root / "usermode_helper")
     monkeypatch.setattr(doctor, "LVM_DEVICES_FILES", root)
-    monkeypatch.setattr(alert, "OWNER", os.getuid())
+    monkeypatch.setattr(hooks, "OWNER", os.getuid())
     program(alert.SENDMAIL)
     (keys.ROOT / "backup/peer_ssh.pub").write_text(make.SSH_KEY)
     for key in keys.ROOT.rglob("*.secret"):

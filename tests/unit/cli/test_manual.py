@@ -22,6 +22,7 @@ from drbd_offsite.observed import (
     Forbidden,
     Hold,
     Host,
+    LastDrill,
     Operation,
     PeerDevice,
     ReplicationState,
@@ -199,6 +200,7 @@ def seen_host() -> Host:
         in_flight={},
         mounts=(),
         holds={"test_a": (Hold("test_a", "a reason", frozenset(Forbidden), "2026-11-22T12:00:00+00:00", "down"),)},
+        drills={"test_a": LastDrill("2026-11-22T12:00:00+00:00", "passed", "", "2026-11-22T12:00:00+00:00", 0.0)},
         operations={"add-test_a": Operation("add", "test_a", "2026-11-22T12:00:00+00:00")},
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import alert, config, journal
+from drbd_offsite import alert, config, hooks, journal
 from drbd_offsite.errors import ExitCode
 from drbd_offsite.plan.alerts import Kind, Message
 
@@ -20,7 +20,7 @@ MAIL = "-i", "-t"
 @pytest.fixture(autouse=True)
 def _configured(monkeypatch: pytest.MonkeyPatch) -> None:
     config.PATH.write_text(make.CONFIG)
-    monkeypatch.setattr(alert, "OWNER", os.getuid())
+    monkeypatch.setattr(hooks, "OWNER", os.getuid())
 
 
 def mailer(programs: Programs, *answers: Answer) -> Path:

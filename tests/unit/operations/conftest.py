@@ -2,12 +2,15 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from drbd_offsite import config
 from drbd_offsite.operations import drive
 
+from ..conftest import Programs
+from .looked import Copy
 from .world import Killed
 
 PARSED = functools.cache(config.parse)
@@ -38,3 +41,9 @@ def last_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(drive, "execute", counted)
 
     return after
+
+
+@pytest.fixture
+def copy(programs: Programs, root: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
+    """A backup with one copy that is up to date, an ext4."""
+    return Copy(programs, root, monkeypatch)

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 
 from drbd_offsite.model import Alerts, Flavour
-from drbd_offsite.observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
+from drbd_offsite.observed import (
+    ConnectionState,
+    DiskState,
+    DrbdResource,
+    Forbidden,
+    Host,
+    LastDrill,
+    ReplicationState,
+    Role,
+)
 from drbd_offsite.plan.assess import ASKED_FOR, Level, assess
 from drbd_offsite.plan.conditions import A_WHILE, Condition, conditions
 
@@ -241,3 +250,50 @@ def test_whatever_status_calls_broken_is_told_unless_a_person_wants_it_so(flavou
         assert "!" not in condition.text
         assert condition.text.endswith("\n")
         assert "\n\n\n" not in condition.text
+
+
+# -- drills ------------------------------------------------------------------------------------------------------
+
+DRILLED = LastDrill(SINCE, "passed", "It is good.", SINCE, 86400.0)
+LONG_AGO = 15 * 86400.0
+
+
+@pytest.mark.parametrize(
+    ("known", "keys"),
+    [
+        (DRILLED, []),
+        (replace(DRILLED, outcome="untested"), []),
+        (replace(DRILLED, outcome="failed"), ["test_a drill-failed"]),
+        (replace(DRILLED, outcome="warned"), ["test_a drill-findings"]),
+        (replace(DRILLED, unproven_seconds=LONG_AGO), ["test_a drill-overdue"]),
+        (
+            replace(DRILLED, outcome="failed", unproven_seconds=LONG_AGO),
+            ["test_a drill-failed", "test_a drill-overdue"],
+        ),
+    ],
+)
+def test_a_drill_that_has_failed_or_is_overdue_is_told_at_once(known: LastDrill, keys: list[str]) -> None:
+    found = look(make.well(BACKUP), flavour=BACKUP, drills={"test_a": known})
+    assert list(found) == keys
+    for condition in found.values():
+        assert (condition.level, condition.patience) == (Level.BROKEN, timedelta())
+        assert condition.subject.startswith("test_a on backup: ")
+        assert "drbd-offsite drill test_a" in condition.text
+
+
+def test_a_drill_of_what_is_configured_no_more_is_no_news() -> None:
+    assert look(make.well(BACKUP), flavour=BACKUP, drills={"gone": replace(DRILLED, outcome="failed")}) == {}
+
+
+def test_what_a_drill_has_found_is_not_told_twice() -> None:
+    """As a sentence of another condition of the same resource."""
+    found = look(flavour=BACKUP, drills={"test_a": replace(DRILLED, outcome="failed")})
+    assert "has failed" not in found["test_a not-up"].text
+
+
+@pytest.mark.parametrize(("alerts", "told"), [(Alerts.ALL, 2), (Alerts.FAULTS, 1), (Alerts.NONE, 0)])
+def test_of_drills_only_a_failed_one_is_a_fault(alerts: Alerts, told: int) -> None:
+    known = replace(DRILLED, outcome="failed", unproven_seconds=LONG_AGO)
+    site = make.site(BACKUP, {"test_a": replace(make.resource(peer="server"), alerts=alerts)})
+    found = conditions(site, make.host(BACKUP, [make.well(BACKUP)], drills={"test_a": known}), {})
+    assert [condition.muted for condition in found].count(False) == told

@@ -7,7 +7,16 @@ from drbd_offsite.errors import BadRequest, ExitCode, PeerUnreachable
 from drbd_offsite.model import Flavour, TunnelMode
 from drbd_offsite.observed import Forbidden
 from drbd_offsite.plan.diagnosis import Finding, Severity
-from drbd_offsite.plan.examine import CLOCK_SECONDS, WATCHER, Facts, PeerState, enabled_units, examine, units
+from drbd_offsite.plan.examine import (
+    CLOCK_SECONDS,
+    DRILL_TIMER,
+    WATCHER,
+    Facts,
+    PeerState,
+    enabled_units,
+    examine,
+    units,
+)
 from drbd_offsite.tools import lvm_filter
 
 from .. import make
@@ -217,6 +226,8 @@ def test_the_units_that_have_to_run() -> None:
     at_boot = (WATCHER, "drbd-offsite-peer.socket", "drbd-offsite@test_a.service")
     assert units(ENROLLED) == ("openvpn-server@drbd-offsite-backup.service", *at_boot)
     assert enabled_units(ENROLLED) == ("drbd-offsite-tunnel.service", *at_boot), "which starts the tunnels"
+    assert DRILL_TIMER in units(make.site(Flavour.BACKUP))
+    assert DRILL_TIMER not in units(make.site(Flavour.BACKUP, drill_days=0))
     bare = make.site(resources=(), peers={})
     assert units(bare) == enabled_units(bare) == (WATCHER,)
 

@@ -9,7 +9,7 @@ from drbd_offsite import config
 from drbd_offsite.errors import ExitCode, Refused
 from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, MetadataPlace, Replica, RestorePoint, VolumeName
 from drbd_offsite.observed import DiskState, Host, ReplicationState, Role, VolumeGroup
-from drbd_offsite.plan import grow, restore_point
+from drbd_offsite.plan import grow, look, restore_point
 from drbd_offsite.plan.actions import AskPeer, Run, describe
 from drbd_offsite.plan.grow import Growth
 from drbd_offsite.protocol import Half
@@ -285,6 +285,12 @@ def test_a_snapshot_is_in_the_way_of_its_origin_only() -> None:
     assert grow.enough_room(group(make.GIB, replace(snapshot, origin="other")), HERE, SIZE) is None
     own = replace(snapshot, name=restore_point.place(DATA))
     assert grow.enough_room(group(make.GIB, own), HERE, SIZE) is None, "it goes with the resync"
+    looked = replace(snapshot, name=look.Place.of("test_a", DATA).look, tags=frozenset({look.TAG}))
+    assert grow.enough_room(group(make.GIB, looked), HERE, SIZE) is None, "it goes with the drill"
+    assert grow.undisturbed(group(make.GIB), HERE) is None
+    assert grow.undisturbed(group(make.GIB, replace(looked, pool="pool")), HERE) is None
+    refusal = grow.undisturbed(group(make.GIB, looked), HERE)
+    assert "A drill goes on: it looks at local/test_a_look on backup" in said(refusal)
 
 
 def test_a_thin_volume_takes_its_room_from_its_pool() -> None:
