@@ -6,6 +6,7 @@
 # make demo            the main job on two machines that stay afterwards; make demo-stop ends them
 # make check           lint, debs with the unit tests, lint-packages, reproducible, lab: has to pass before a change lands
 # make lab-thorough    every test on real machines; lab, which check runs, leaves the variants out
+# make check-long      check, with every test on real machines and ten times as many power cuts
 
 SHELL := /bin/sh
 # The packages are built and run by Debian's own Python, whatever else comes first on PATH.
@@ -138,6 +139,11 @@ lab-thorough: deps debs
 .PHONY: check
 check: deps lint debs lint-packages reproducible lab
 	@echo "check: everything has passed"
+
+.PHONY: check-long
+check-long: export DRBD_OFFSITE_CUTS ?= 50
+check-long: deps lint debs lint-packages reproducible lab-thorough
+	@echo "check-long: everything has passed"
 
 # ----------------------------------------------------------------------------------------- demo
 

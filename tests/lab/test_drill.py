@@ -83,6 +83,7 @@ def _writing(lab: Lab) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_a_drill_while_the_server_writes(lab: Lab) -> None:
     lab.enter(REPLICATING)
     _set(lab.backup, "drill_command", CHECK)
@@ -108,6 +109,7 @@ def test_a_drill_while_the_server_writes(lab: Lab) -> None:
     assert [entry["outcome"] for entry in events(backup, "drill")] == ["passed"]
 
 
+@pytest.mark.thorough
 def test_a_damaged_copy_is_found_and_told(lab: Lab) -> None:
     lab.enter(REPLICATING)
     backup = lab.backup

@@ -98,6 +98,7 @@ def test_blocks_that_differ_are_recorded_sent_and_compared_again(lab: Lab) -> No
     assert len(_events(lab.backup, "before-resync-target")) == restore_points + 1
 
 
+@pytest.mark.thorough
 def test_what_is_written_at_the_very_end_before_a_restart_reaches_the_backup(lab: Lab) -> None:
     """DRBD 8.4 forgets at every attach what differs in the last 256 KiB (plan/repair.py, TAIL_SECTORS)."""
     lab.enter(REPLICATING)
