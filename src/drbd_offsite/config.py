@@ -175,13 +175,6 @@ def _noun(parse: Callable[[str], object]) -> Callable[[str], object]:
     return check
 
 
-def _ipv4(value: object) -> str:
-    try:
-        return str(ipaddress.IPv4Address(str(value)))
-    except ValueError as error:
-        raise VdtValueError(value) from error
-
-
 def _seconds(value: object) -> float:
     if value == "forever":
         return math.inf
@@ -216,7 +209,8 @@ _CHECKS: dict[str, Callable[..., object]] = {
     # openvpn: SHA-256 with colons; wireguard: 32 bytes in base64
     "fingerprint": _match(r"(?:[0-9A-F]{2}:){31}[0-9A-F]{2}|[A-Za-z0-9+/]{43}="),
     "interface": _match(r"[A-Za-z][A-Za-z0-9_.-]{0,14}"),
-    "ipv4": _ipv4,
+    "ipv4": _noun(lambda text: str(ipaddress.IPv4Address(text))),
+    "directory": _match(r"/[\x21-\x7e]{1,1000}"),
     "seconds_or_forever": _seconds,
     "resync_rate": _resync_rate,
     "command": _command,
@@ -231,6 +225,7 @@ _WORDS = {
     "fingerprint": "32 hexadecimal pairs with colons, or a WireGuard public key",
     "interface": "the name of a network interface, at most 15 characters",
     "ipv4": "an IPv4 address",
+    "directory": "an absolute path without blanks",
     "seconds_or_forever": 'a whole number of seconds, or "forever"',
     "resync_rate": f"0, or a whole number from {RESYNC_RATES[0]} to {RESYNC_RATES[-1]}",
     "command": "a program and its arguments; in quotes, if there is a comma or a # in it",
@@ -321,6 +316,7 @@ def _site(document: ConfigObj) -> Site:
         unprotected_minutes=site["unprotected_minutes"],
         remind_hours=site["remind_hours"],
         silence_hours=site["silence_hours"],
+        keep_discarded_days=site["keep_discarded_days"],
         resync_snapshot=RestorePoint(site["resync_snapshot"]),
         drill_days=site["drill_days"],
         drill_minutes=site["drill_minutes"],
@@ -358,6 +354,7 @@ def _resource(name: str, keys: Mapping[str, Any]) -> Resource:
         priority=keys["priority"],
         resync_rate=keys["resync_rate"],
         alerts=Alerts(keys["alerts"]),
+        mount=keys["mount"],
         drill_command=keys["drill_command"],
     )
 
@@ -377,5 +374,5 @@ def resource_keys(resource: Resource) -> dict[str, str]:
         "peer_port": str(there.port),
     }
     usual = {name: default_of(check) for name, _, check in keys("resources")}
-    values |= {key: text for key in TUNABLE if (text := str(getattr(resource, key))) != usual[key]}
+    values |= {key: text for key in (*TUNABLE, "mount") if (text := str(getattr(resource, key))) != usual[key]}
     return {f"resources.{resource.name}.{key}": value for key, value in values.items()}

@@ -20,6 +20,8 @@ from .plan.actions import (
     Promote,
     RemoveFile,
     Run,
+    Serve,
+    SetHold,
     SkipSync,
     WriteFile,
 )
@@ -59,22 +61,32 @@ def execute(action: Action, site: Site) -> Answer | None:
         case Disconnect() | SkipSync():
             carry_out = _disconnect if isinstance(action, Disconnect) else _skip_sync
             carry_out(action.resource, site)
+        case Once():
+            execute(action.step, site)
+            execute(action.note, site)
+        case SetHold() | Serve() | Lift() | CarryOver() | Note():
+            _write_down(action)
+    return None
+
+
+def _write_down(action: SetHold | Serve | Lift | CarryOver | Note) -> None:
+    match action:
+        case SetHold(hold=hold):
+            journal.hold(hold.resource, hold.reason, hold.forbids, hold.set_by)
+        case Serve():
+            journal.remember(host.SERVING, action.resource, {"since": journal.now()})
         case Lift():
             journal.lift(action.resource, action.why, set_by=action.set_by)
         case CarryOver():
             journal.carry_over(action.resource, action.to, action.kinds)
-        case Once():
-            execute(action.step, site)
-            execute(action.note, site)
         case Note(operation=operation):
             journal.begin(operation.verb, operation.resource, {**operation.parameters, action.key: action.value})
-    return None
 
 
 def _run(action: Run) -> None:
     for left in range(action.tries, 0, -1):
         try:
-            run(action.argv, timeout=action.timeout)
+            run(action.argv, timeout=action.timeout, accept=action.accept)
         except ToolFailed:
             if left == 1:
                 raise

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import durable
+from . import doorbell, durable
 
 TYPE_CHECKING = False  # typing itself is too slow to load
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 STATE = "/var/lib/drbd-offsite"
 VOLATILE = "/run/drbd-offsite"
-DOORBELL = "/run/drbd-offsite/doorbell"
-"""A pipe at which the watcher listens (watch.py)."""
 
 TEXTS = {
     "split-brain": "Split brain: both copies have changes that the other lacks.",
@@ -64,7 +62,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     except OSError as error:
         _complain(f"{event} of {resource} could not be noted: {error.strerror}")
     code = _snapshot(event, resource, int(environment["DRBD_MINOR"]), *arguments[2:]) if event in SNAPSHOTS else 0
-    _ring()
+    doorbell.ring()
     return code
 
 
@@ -120,20 +118,6 @@ def _snapshot(event: str, resource: str, minor: int, volume: str, policy: str) -
     if event == "before-resync-target":
         return restore_point.before_resync(resource, minor, volume, policy, _complain)
     return restore_point.after_resync(resource, volume, _complain)
-
-
-def _ring() -> None:
-    """Wake the watcher. Where none listens, the next one looks at everything when it starts."""
-    try:
-        pipe = os.open(DOORBELL, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError:
-        return
-    try:
-        os.write(pipe, b"!")
-    except OSError:
-        pass  # full: it will wake; or it has just ended
-    finally:
-        os.close(pipe)
 
 
 def _complain(text: str) -> None:

@@ -23,6 +23,9 @@ MOUNTINFO = Path("/proc/self/mountinfo")
 DEVICES = Path("/dev")
 CONSULTATIONS = Path("/run/drbd-offsite/consultations")
 
+SERVING = "serving"
+"""What this machine serves though it is the backup (`journal.remembered`)."""
+
 _T = TypeVar("_T")
 
 
@@ -48,6 +51,7 @@ def observe(site: Site) -> Host:
         ),
         holds=journal.holds(),
         operations=operations,
+        serving=frozenset(journal.remembered(SERVING)),
         consulted=consultations(),
         drills=_drills(),
         problems=(*blind, *unreadable),

@@ -48,6 +48,25 @@ class RestorePoint(StrEnum):
     NEVER = "never"
 
 
+class Turn(StrEnum):
+    """A step by which who serves a resource is changed, on one of the two machines."""
+
+    YIELD = "yield"
+    """Serve it no more: unmounted and Secondary."""
+    RECEIVE = "receive"
+    """Connect, to take what the other copy has more by its generation."""
+    DISCARD = "discard"
+    """Connect, to take the other copy in place of what was written here."""
+    BEGIN = "begin"
+    """Begin a generation, so that what is here counts as changed, and can be given."""
+    CONNECT = "connect"
+    """Connect, to give."""
+    SERVE = "serve"
+    """Primary, and mounted where it is to be."""
+    SETTLE = "settle"
+    """It is over: forget what was noted for it."""
+
+
 class Alerts(StrEnum):
     """Which alerts of a resource are sent."""
 
@@ -139,6 +158,8 @@ class Resource:
     resync_rate: int = 0
     """One of `RESYNC_RATES`; 0 for what follows from the link's speed."""
     alerts: Alerts = Alerts.ALL
+    mount: str = ""
+    """Where a backup that serves it mounts it; empty for nowhere."""
     drill_command: tuple[str, ...] = ()
     """What the admin has a drill run; of this machine alone, and never the peer's to set."""
 
@@ -198,6 +219,8 @@ class Site:
     remind_hours: int
     silence_hours: int
     resync_snapshot: RestorePoint
+    keep_discarded_days: int
+    """0 for ever."""
     drill_days: int
     """0 where nobody is told of drills that are overdue."""
     drill_minutes: int

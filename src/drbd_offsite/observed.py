@@ -245,7 +245,12 @@ class Operation:
     @property
     def finished_by(self) -> str:
         """The verb that a person runs again; the backup's own are halves of the server's."""
-        return {"replicate": "add", "release": "remove"}.get(self.verb, self.verb)
+        return {"replicate": "add", "release": "remove", "serve": "up"}.get(self.verb, self.verb)
+
+    @property
+    def finished_where(self) -> str:
+        """`` on the server``, or empty where it is the machine that it was begun on."""
+        return "" if self.verb in ("adopt", "join", "failover", "serve") else " on the server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +297,8 @@ class Host:
     holds: Mapping[str, tuple[Hold, ...]]
     operations: Mapping[str, Operation]
     """By key."""
+    serving: frozenset[str] = frozenset()
+    """Resources that this machine serves though it is the backup, until it is told otherwise."""
     consulted: Mapping[str, "Consultation"] = field(default_factory=dict)
     """By resource; those of which the peer is being asked whether it serves them."""
     drills: Mapping[str, LastDrill] = field(default_factory=dict)

@@ -45,8 +45,8 @@ def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -
     match request:
         case protocol.Report():
             return report(site, peer)
-        case protocol.Connect(name=name):
-            return _connect(site, peer, name)
+        case protocol.Connect() | protocol.Stand() | protocol.Take():
+            return _as_it_runs(site, peer, request)
         case protocol.Replicate():
             from .operations import half
 
@@ -73,6 +73,17 @@ def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -
             if isinstance(request, protocol.Hello):
                 return enrol.hello(site, peer)
             return enrol.enrol(site, peer, request, datetime.now(UTC))
+
+
+def _as_it_runs(
+    site: Site, peer: str, request: protocol.Connect | protocol.Stand | protocol.Take
+) -> protocol.Stance | protocol.Done:
+    """What changes no configuration."""
+    if isinstance(request, protocol.Connect):
+        return _connect(site, peer, request.name)
+    from .operations import turn
+
+    return turn.answer(site, peer, request)
 
 
 def _connect(site: Site, peer: str, name: str) -> protocol.Done:

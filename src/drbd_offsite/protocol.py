@@ -7,13 +7,13 @@ range is a BadRequest as a whole, and whoever reads it has changed nothing by th
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_args
 
+from . import wire
 from .errors import BadRequest, ExitCode, Held, OffsiteError, PeerUnreachable, Refused
-from .model import RESOURCE_NAME, TUNABLE, MetadataPlace, Replica, Resource, Site, VolumeName
+from .model import RESOURCE_NAME, TUNABLE, MetadataPlace, Replica, Resource, Site, Turn, VolumeName
 
 _A = TypeVar("_A")
 
@@ -29,59 +29,19 @@ FINGERPRINT = re.compile(r"(?:(?:[0-9A-F]{2}:){31}[0-9A-F]{2}|[A-Za-z0-9+/]{43}=
 SSH_PUBLIC_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}={0,2}\Z")
 SEED_PATH = re.compile(r"(?:/[\x20-\x7e]{1,1000})?\Z")
 TUNED = re.compile(r"[a-z0-9-]{1,20}\Z")
+IDENTIFIERS = re.compile(r"(?:[0-9A-F]{16}(?::[0-9A-F]{16}){3}:[0-9:]{0,40})?\Z")
 _WORD = re.compile(r"[\x20-\x7e]{0,200}\Z")
 _MAX_VOLUME = 2**60
-
-
-# Any, because a field's declared type is the checker's business and its value never this function's result.
-
-
-def _checked(check: Callable[[Any], object], default: Any = dataclasses.MISSING) -> Any:
-    """A default is for whoever makes a message; one that arrives has every field."""
-    return dataclasses.field(metadata={"check": check}, default=default)
-
-
-def _text(pattern: re.Pattern[str]) -> Any:
-    return _checked(lambda v: isinstance(v, str) and bool(pattern.match(v)))
-
-
-def _nested() -> Any:
-    return dataclasses.field()
-
-
-def _whole(low: int, high: int, default: Any = dataclasses.MISSING) -> Any:
-    def check(value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-    return _checked(check, default)
-
-
-def _noun(parse: Callable[[str], object]) -> Any:
-    def check(value: object) -> bool:
-        try:
-            return isinstance(value, str) and bool(parse(value))
-        except ValueError:
-            return False
-
-    return _checked(check)
-
-
-def _instant(text: str) -> datetime:
-    """Raises ValueError for anything but an instant with its zone."""
-    instant = datetime.fromisoformat(text)
-    if instant.tzinfo is None:
-        raise ValueError(text)
-    return instant
 
 
 @dataclass(frozen=True, slots=True)
 class Half:
     """A `Replica` as it travels."""
 
-    volume: str = _noun(VolumeName.parse)
-    metadata: str = _noun(MetadataPlace.parse)
-    minor: int = _whole(0, 1048575)
-    port: int = _whole(1, 65535)
+    volume: str = wire.noun(VolumeName.parse)
+    metadata: str = wire.noun(MetadataPlace.parse)
+    minor: int = wire.whole(0, 1048575)
+    port: int = wire.whole(1, 65535)
 
     @classmethod
     def of(cls, replica: Replica) -> Self:
@@ -103,11 +63,11 @@ class Enrol:
     """The backup presents the token of its invitation and the public halves of its own keys."""
 
     VERB: ClassVar[str] = "enrol"
-    token: str = _text(TOKEN)
-    hostname: str = _text(HOSTNAME)
-    fingerprint: str = _text(FINGERPRINT)
-    ssh_key: str = _text(SSH_PUBLIC_KEY)
-    ssh_host_key: str = _text(SSH_PUBLIC_KEY)
+    token: str = wire.text(TOKEN)
+    hostname: str = wire.text(HOSTNAME)
+    fingerprint: str = wire.text(FINGERPRINT)
+    ssh_key: str = wire.text(SSH_PUBLIC_KEY)
+    ssh_host_key: str = wire.text(SSH_PUBLIC_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +82,15 @@ class Replicate:
     """Become the copy of a volume of ``size_bytes``: make the volume, the slot, the files; attach; connect."""
 
     VERB: ClassVar[str] = "replicate"
-    name: str = _text(RESOURCE_NAME)
-    size_bytes: int = _whole(1, _MAX_VOLUME)
-    server: Half = _nested()
-    overwrite_metadata: bool = _checked(lambda v: isinstance(v, bool))
-    only_check: bool = _checked(lambda v: isinstance(v, bool))
+    name: str = wire.text(RESOURCE_NAME)
+    size_bytes: int = wire.whole(1, _MAX_VOLUME)
+    server: Half = wire.nested()
+    overwrite_metadata: bool = wire.checked(lambda v: isinstance(v, bool))
+    only_check: bool = wire.checked(lambda v: isinstance(v, bool))
     """Refuse what would be refused, and do nothing."""
-    blank: bool = _checked(lambda v: isinstance(v, bool), default=False)
+    blank: bool = wire.checked(lambda v: isinstance(v, bool), default=False)
     """The server's volume holds nothing but zeros, and so shall the copy's."""
-    seed: str = _checked(lambda v: isinstance(v, str) and bool(SEED_PATH.match(v)), default="")
+    seed: str = wire.checked(lambda v: isinstance(v, str) and bool(SEED_PATH.match(v)), default="")
     """A file there to fill the copy's volume from; empty for none."""
 
 
@@ -139,9 +99,9 @@ class Enlarge:
     """Make room for a resource of ``size_bytes``: enlarge the copy's volume, and metadata of its own."""
 
     VERB: ClassVar[str] = "enlarge"
-    name: str = _text(RESOURCE_NAME)
-    size_bytes: int = _whole(1, _MAX_VOLUME)
-    only_check: bool = _checked(lambda v: isinstance(v, bool))
+    name: str = wire.text(RESOURCE_NAME)
+    size_bytes: int = wire.whole(1, _MAX_VOLUME)
+    only_check: bool = wire.checked(lambda v: isinstance(v, bool))
     """Refuse what would be refused, and do nothing."""
 
 
@@ -150,12 +110,12 @@ class Release:
     """The server replicates a volume no more: take the copy's resource down and forget it; the volume stays."""
 
     VERB: ClassVar[str] = "release"
-    name: str = _text(RESOURCE_NAME)
-    server: Half = _nested()
+    name: str = wire.text(RESOURCE_NAME)
+    server: Half = wire.nested()
     """Tells this resource from an earlier or later one of that name."""
-    delete_copy: bool = _checked(lambda v: isinstance(v, bool))
+    delete_copy: bool = wire.checked(lambda v: isinstance(v, bool))
     """The volume goes too."""
-    only_check: bool = _checked(lambda v: isinstance(v, bool))
+    only_check: bool = wire.checked(lambda v: isinstance(v, bool))
     """Refuse what would be refused, and do nothing."""
 
 
@@ -164,10 +124,10 @@ class Tune:
     """Give a key of a resource another value, in the configuration, the rendered files and the kernel."""
 
     VERB: ClassVar[str] = "tune"
-    name: str = _text(RESOURCE_NAME)
-    key: str = _checked(lambda v: v in TUNABLE)
-    value: str = _text(TUNED)
-    only_check: bool = _checked(lambda v: isinstance(v, bool))
+    name: str = wire.text(RESOURCE_NAME)
+    key: str = wire.checked(lambda v: v in TUNABLE)
+    value: str = wire.text(TUNED)
+    only_check: bool = wire.checked(lambda v: isinstance(v, bool))
     """Refuse what would be refused, and do nothing."""
 
 
@@ -176,11 +136,11 @@ class Rename:
     """Let a resource have another name; its volume, slot, minor and port stay."""
 
     VERB: ClassVar[str] = "rename"
-    name: str = _text(RESOURCE_NAME)
-    new: str = _text(RESOURCE_NAME)
-    server: Half = _nested()
+    name: str = wire.text(RESOURCE_NAME)
+    new: str = wire.text(RESOURCE_NAME)
+    server: Half = wire.nested()
     """Tells this resource from an earlier or later one of either name."""
-    only_check: bool = _checked(lambda v: isinstance(v, bool))
+    only_check: bool = wire.checked(lambda v: isinstance(v, bool))
     """Refuse what would be refused, and do nothing."""
 
 
@@ -189,18 +149,37 @@ class Connect:
     """Connect a resource unless a hold forbids it."""
 
     VERB: ClassVar[str] = "connect"
-    name: str = _text(RESOURCE_NAME)
+    name: str = wire.text(RESOURCE_NAME)
 
 
-Request = Hello | Enrol | Report | Replicate | Enlarge | Release | Tune | Rename | Connect
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How a resource stands there, for a handover."""
+
+    VERB: ClassVar[str] = "stand"
+    name: str = wire.text(RESOURCE_NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Take one step of a handover there."""
+
+    VERB: ClassVar[str] = "take"
+    name: str = wire.text(RESOURCE_NAME)
+    turn: str = wire.checked(lambda v: v in list(Turn))
+    keep: bool = wire.checked(lambda v: isinstance(v, bool))
+    """What is overwritten there is kept in a snapshot; without room for one it is refused."""
+
+
+Request = Hello | Enrol | Report | Replicate | Enlarge | Release | Tune | Rename | Connect | Stand | Take
 
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    hostname: str = _text(HOSTNAME)
-    flavour: str = _text(_WORD)
-    drbd_version: str = _text(_WORD)
-    now: str = _noun(_instant)
+    hostname: str = wire.text(HOSTNAME)
+    flavour: str = wire.text(_WORD)
+    drbd_version: str = wire.text(_WORD)
+    now: str = wire.noun(wire.instant)
     """By the clock there: ISO 8601, UTC."""
 
 
@@ -208,37 +187,56 @@ class Greeting:
 class ResourceReport:
     """One of the asking peer's resources as it is seen on the answering machine."""
 
-    name: str = _text(RESOURCE_NAME)
-    role: str = _text(_WORD)
-    disk: str = _text(_WORD)
-    connection: str = _text(_WORD)
-    changed_bytes: int = _whole(0, _MAX_VOLUME)
+    name: str = wire.text(RESOURCE_NAME)
+    role: str = wire.text(_WORD)
+    disk: str = wire.text(_WORD)
+    connection: str = wire.text(_WORD)
+    changed_bytes: int = wire.whole(0, _MAX_VOLUME)
     """Known to differ from the other copy; while not connected: written here since."""
-    disconnected_since: str = _text(_WORD)
+    disconnected_since: str = wire.text(_WORD)
     """ISO 8601, UTC; empty while connected, and where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineReport:
-    hostname: str = _text(HOSTNAME)
-    drbd_version: str = _text(_WORD)
-    resources: list[ResourceReport] = _nested()
+    hostname: str = wire.text(HOSTNAME)
+    drbd_version: str = wire.text(_WORD)
+    resources: list[ResourceReport] = wire.nested()
 
 
 @dataclass(frozen=True, slots=True)
 class Replicated:
-    half: Half = _nested()
-    size_bytes: int = _whole(1, _MAX_VOLUME)
-    made: bool = _checked(lambda v: isinstance(v, bool), default=True)
+    half: Half = wire.nested()
+    size_bytes: int = wire.whole(1, _MAX_VOLUME)
+    made: bool = wire.checked(lambda v: isinstance(v, bool), default=True)
     """False while the copy's volume is being prepared, which outlasts a request: the same one again goes on."""
-    prepared_bytes: int = _whole(0, _MAX_VOLUME, default=0)
+    prepared_bytes: int = wire.whole(0, _MAX_VOLUME, default=0)
     """Of the copy's volume, from its start, what holds zeros or the seed, whichever was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enlarged:
-    size_bytes: int = _whole(1, _MAX_VOLUME)
+    size_bytes: int = wire.whole(1, _MAX_VOLUME)
     """Of the copy's volume, in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stance:
+    """A `plan.handover.Standing` as it travels."""
+
+    role: str = wire.text(_WORD)
+    disk: str = wire.text(_WORD)
+    connection: str = wire.text(_WORD)
+    replication: str = wire.text(_WORD)
+    changed_bytes: int = wire.whole(0, _MAX_VOLUME)
+    identifiers: str = wire.text(IDENTIFIERS)
+    """As drbdsetup prints them; empty where it is not attached, and where the two are connected."""
+    turned: str = wire.checked(lambda v: v == "" or v in list(Turn))
+    settled: bool = wire.checked(lambda v: isinstance(v, bool))
+    leftovers: bool = wire.checked(lambda v: isinstance(v, bool))
+    blocked: str = wire.text(_WORD)
+    kept: str = wire.text(_WORD)
+    hindered: str = wire.text(_WORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +244,7 @@ class Done:
     """It was done, or there was nothing to do."""
 
 
-Answer = Greeting | MachineReport | Replicated | Enlarged | Done
+Answer = Greeting | MachineReport | Replicated | Enlarged | Stance | Done
 
 ANSWERS: Mapping[type[Request], type[Answer]] = {
     Hello: Greeting,
@@ -258,6 +256,8 @@ ANSWERS: Mapping[type[Request], type[Answer]] = {
     Tune: Done,
     Rename: Done,
     Connect: Done,
+    Stand: Stance,
+    Take: Done,
 }
 
 _REQUESTS: dict[str, type[Any]] = {request.VERB: request for request in get_args(Request)}
@@ -286,7 +286,7 @@ def decode_request(text: str) -> Request:
     verb = message.pop("verb", None)
     if not isinstance(verb, str) or verb not in _REQUESTS:
         raise BadRequest("The request's verb is none that is known here.")
-    request: Request = _decode(_REQUESTS[verb], message, verb)
+    request: Request = wire.decode(_REQUESTS[verb], message, verb)
     return request
 
 
@@ -307,7 +307,7 @@ def decode_answer(kind: type[_A], text: str) -> _A:
     answer = message.pop("answer", None)
     if message or not isinstance(answer, dict):
         raise BadRequest("The peer's answer has not the form that is agreed on.")
-    return _decode(kind, answer, "answer")
+    return wire.decode(kind, answer, "answer")
 
 
 def _error(body: object) -> OffsiteError:
@@ -339,27 +339,3 @@ def _message(text: str) -> dict[str, Any]:
             "Install the same version of drbd-offsite on both machines.",
         )
     return message
-
-
-def _decode(kind: type[_A], fields: Mapping[str, Any], where: str) -> _A:
-    hints = get_type_hints(kind)
-    expected = dataclasses.fields(kind)  # type: ignore[arg-type]
-    if fields.keys() != {field.name for field in expected}:
-        raise BadRequest(f"{where}: the fields are not exactly the expected ones.")
-    values = {}
-    for field in expected:
-        value, hint = fields[field.name], hints[field.name]
-        nested = next((t for t in (hint, *get_args(hint)) if dataclasses.is_dataclass(t)), None)
-        if get_origin(hint) is list:
-            if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-                raise BadRequest(f"{where}: {field.name} is not a list of objects.")
-            value = [_decode(nested, item, f"{where}.{field.name}") for item in value]  # type: ignore[arg-type]
-        elif nested is not None:
-            if isinstance(value, dict):
-                value = _decode(nested, value, f"{where}.{field.name}")  # type: ignore[arg-type]
-            elif value is not None or type(None) not in get_args(hint):
-                raise BadRequest(f"{where}: {field.name} is not an object.")
-        elif not field.metadata["check"](value):
-            raise BadRequest(f"{where}: the value of {field.name} is not allowed.")
-        values[field.name] = value
-    return kind(**values)

@@ -17,13 +17,13 @@ from typing import Any
 
 import pyudev
 
-from . import config, handler, journal
+from . import config, doorbell, journal
 from .errors import OffsiteError, Refused
 from .host import observe
 from .model import Resource, Site, VolumeName
 from .observed import DiskState, ReplicationState
 from .operations import duties, repair
-from .operations.report import LOST
+from .operations.report import BEHIND, LOST
 from .plan.agenda import Agenda
 from .reconcile import reconcile
 from .run import Stream
@@ -206,14 +206,29 @@ def _note_connection(change: drbd.Change) -> None:
     replication = change.keys.get("replication")
     if replication is None:
         return
+    _note_behind(change.resource, replication)
     lost = change.resource in journal.remembered(LOST)
     if lost and replication != ReplicationState.OFF:
         journal.forget(LOST, change.resource)
         journal.record("connected", change.resource, "The two copies are connected.")
         repair.tail_due(change.resource)  # the other machine may have attached it meanwhile
     elif not lost and replication == ReplicationState.OFF:
-        journal.remember(LOST, change.resource, {"since": journal.now()})
+        now = journal.now()
+        complete = journal.remembered(BEHIND).get(change.resource, {}).get("since", now)
+        journal.remember(LOST, change.resource, {"since": now, "complete": complete})
         journal.record("connection-lost", change.resource, "The two copies are not connected.")
+
+
+def _note_behind(name: str, replication: str) -> None:
+    """From when on a copy has not got everything: what a failover would serve is as it was then."""
+    behind = name in journal.remembered(BEHIND)
+    if replication == ReplicationState.ESTABLISHED and behind:
+        journal.forget(BEHIND, name)
+    elif replication in LACKING and not behind:
+        journal.remember(BEHIND, name, {"since": journal.now()})
+
+
+LACKING = frozenset({ReplicationState.BEHIND, ReplicationState.SYNC_TARGET, ReplicationState.PAUSED_SYNC_TARGET})
 
 
 def _note_attach(change: drbd.Change) -> None:
@@ -235,7 +250,7 @@ def _address_news() -> socket.socket:
 
 def _doorbell() -> int:
     """The pipe that a handler writes to. Opened for both directions, so that it never ends."""
-    path = Path(handler.DOORBELL)
+    path = Path(doorbell.PATH)
     if not (path.exists() and stat.S_ISFIFO(path.stat().st_mode)):
         path.unlink(missing_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -46,7 +46,7 @@ def script(directory: Path) -> Path:
     moved = (
         "from drbd_offsite import handler\n"
         f'handler.STATE, handler.VOLATILE = "{directory}/lib", "{directory}/run"\n'
-        f'handler.DOORBELL = "{directory}/doorbell"\n'
+        f'doorbell.PATH = "{directory}/doorbell"\n'
         "handler._complain = lambda text: None\n"
         'if "resync" in sys.argv[1]:\n'
         "    from pathlib import Path\n"

@@ -12,7 +12,7 @@ from typing import Any, Self
 import hypothesis
 import pytest
 
-from drbd_offsite import alert, config, execute, files, handler, host, journal, keys, peer, run
+from drbd_offsite import alert, config, doorbell, execute, files, handler, host, journal, keys, peer, run
 from drbd_offsite.operations import alerting, apply, half, inspect, restore_point
 
 # A build's PATH may lack the directories of root's programs, where drbdadm and openvpn are.
@@ -130,7 +130,7 @@ PATHS = (
     (journal, "VOLATILE"),
     (handler, "STATE"),
     (handler, "VOLATILE"),
-    (handler, "DOORBELL"),
+    (doorbell, "PATH"),
     (keys, "ROOT"),
     (peer, "KEYS"),
     (host, "PROC_DRBD"),

@@ -101,6 +101,7 @@ def site(
         unprotected_minutes=15,
         remind_hours=24,
         silence_hours=12,
+        keep_discarded_days=14,
         resync_snapshot=RestorePoint.PREFER,
         drill_days=14,
         drill_minutes=60,

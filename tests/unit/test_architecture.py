@@ -19,9 +19,22 @@ MODULES = {
 
 FLOORS = (
     ("model", "observed", "errors"),
-    ("tools", "config", "contradictions", "protocol", "invitation"),
+    ("tools", "config", "contradictions", "protocol", "wire", "invitation"),
     ("plan", "render"),
-    ("host", "execute", "run", "files", "durable", "peer", "journal", "keys", "alert", "hooks", "namespace"),
+    (
+        "host",
+        "execute",
+        "run",
+        "files",
+        "durable",
+        "peer",
+        "journal",
+        "keys",
+        "alert",
+        "hooks",
+        "namespace",
+        "doorbell",
+    ),
     ("reconcile", "operations"),
     ("cli", "watch", "handler", "peer_service"),
 )
@@ -40,7 +53,8 @@ HEAVY = {"jinja2", "configobj", "validate", "pyudev", "debian", "argparse"}
 
 LIGHT = {
     "os", "os.path", "posixpath", "genericpath", "stat", "_stat", "abc", "_abc", "_collections_abc", "time", "errno",
-    "__future__", "drbd_offsite", "drbd_offsite.durable", "drbd_offsite.handler",
+    "__future__", "drbd_offsite", "drbd_offsite.doorbell",
+    "drbd_offsite.durable", "drbd_offsite.handler",
 }  # fmt: skip
 """All that a handler may load when it starts; most of it every interpreter has loaded or compiled in."""
 

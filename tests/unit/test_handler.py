@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from drbd_offsite import durable, handler, journal
+from drbd_offsite import doorbell, durable, handler, journal
 from drbd_offsite.model import RESOURCE_NAME
 from drbd_offsite.observed import Forbidden
 from drbd_offsite.operations import restore_point
@@ -362,7 +362,7 @@ def test_what_the_snapshot_has_to_say_is_in_the_kernel_s_log(kernel_log: Path, m
 
 @pytest.fixture
 def bell() -> Path:
-    path = Path(handler.DOORBELL)
+    path = Path(doorbell.PATH)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -424,9 +424,9 @@ def test_a_link_in_the_bell_s_place_is_not_followed(bell: Path, root: Path) -> N
 START = f"""\
 import os, sys
 sys.path.append({str(SRC)!r})
-from drbd_offsite import durable, handler
+from drbd_offsite import doorbell, durable, handler
 place = os.environ["PLACE"]
-handler.STATE, handler.VOLATILE, handler.DOORBELL = place + "/state", place + "/run", place + "/run/doorbell"
+handler.STATE, handler.VOLATILE, doorbell.PATH = place + "/state", place + "/run", place + "/run/doorbell"
 real = os.open
 os.open = lambda path, *rest: real(place + "/kmsg" if path == "/dev/kmsg" else path, *rest)
 if os.environ.get("PROGRAMS"):

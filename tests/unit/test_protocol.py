@@ -342,6 +342,7 @@ def test_each_request_has_one_kind_of_answer() -> None:
 
 def test_the_vocabulary_is_fixed() -> None:
     assert {kind.VERB for kind in get_args(protocol.Request)} == {
-        "hello", "enrol", "report", "replicate", "enlarge", "release", "tune", "rename", "connect"
+        "hello", "enrol", "report", "replicate", "enlarge", "release", "tune", "rename", "connect",
+        "stand", "take",
     }  # fmt: skip
     assert all(dataclasses.is_dataclass(kind) for kind in (*get_args(protocol.Request), *KINDS))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from drbd_offsite import config, handler, journal, watch
+from drbd_offsite import config, doorbell, handler, journal, watch
 from drbd_offsite.errors import ConfigError, OffsiteError, Refused, ToolFailed
 from drbd_offsite.operations import repair
 from drbd_offsite.operations.report import LOST
@@ -500,7 +500,7 @@ def test_a_ring_at_which_nobody_could_be_told_is_not_forgotten(
     monkeypatch.setattr(watch, "reconcile", broken)
     machine.now += GAP_SECONDS
     machine.uevents.put(volume("test_a"))
-    handler._ring()
+    doorbell.ring()
     watching.turn()
     assert machine.duties == 1
     monkeypatch.setattr(watch, "reconcile", machine.reconcile)
@@ -510,7 +510,7 @@ def test_a_ring_at_which_nobody_could_be_told_is_not_forgotten(
 
 @pytest.mark.parametrize("before", ["nothing", "fifo", "file", "link"])
 def test_the_bell_is_there_whatever_was_in_its_place(before: str, machine: Machine, root: Path) -> None:
-    bell = Path(handler.DOORBELL)
+    bell = Path(doorbell.PATH)
     bell.parent.mkdir(parents=True, exist_ok=True)
     target = root / "precious"
     target.write_text("x")
@@ -521,7 +521,7 @@ def test_the_bell_is_there_whatever_was_in_its_place(before: str, machine: Machi
     elif before == "link":
         bell.symlink_to(target)
     watching = Watching(machine)
-    handler._ring()
+    doorbell.ring()
     watching.turn()
     assert machine.duties == 2
     assert target.read_text() == "x"

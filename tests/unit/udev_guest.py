@@ -16,7 +16,7 @@ import gi
 gi.require_version("UMockdev", "1.0")
 from gi.repository import UMockdev  # noqa: E402
 
-from drbd_offsite import config, handler, watch  # noqa: E402
+from drbd_offsite import config, doorbell, watch  # noqa: E402
 
 SO_DETACH_FILTER = 27
 
@@ -24,7 +24,7 @@ SO_DETACH_FILTER = 27
 def main() -> None:
     events = json.load(sys.stdin)
     with tempfile.TemporaryDirectory() as directory:
-        handler.DOORBELL = f"{directory}/run/doorbell"
+        doorbell.PATH = f"{directory}/run/doorbell"
         testbed = UMockdev.Testbed.new()
         watcher = watch.Watcher()
         watcher._site = config.load(Path(sys.argv[1]))

@@ -26,6 +26,9 @@ VERBS = {
     "connect": "connect, and lift the hold that disconnect has set",
     "disconnect": "stop replicating until connect",
     "hold": "leave resources to a person who works on them by hand, until up",
+    "failover": "on the backup: serve from here what the server serves no more",
+    "failback": "the server serves again, with whatever is newer",
+    "switchover": "the other machine serves it, with both alive and nothing lost",
     "verify": "on the server: compare the two copies while they are in use",
     "drill": "on the backup: test on a snapshot whether the copies could be used after a disaster",
     "plan": "what the circle would do now, and why; changes nothing",
@@ -35,6 +38,7 @@ VERBS = {
     "test-alert": "send a test to everybody who gets the alerts",
     "configure": "write the package's answers (from standard input) to the configuration",
     "watch": "react to volumes and tunnels that appear; run by systemd",
+    "turn": "take a step of a failback or switchover for the peer; run by systemd",
     "deliver": "hand out the alerts that wait; run by systemd",
     "peer-service": "answer one request of the peer; run by sshd",
 }

@@ -11,7 +11,7 @@ from ..reconcile import reconcile
 from .common import chosen, resources_argument, tell, worst
 from .up import report
 
-LIFTED = ("disconnect", "split-brain", "restore-point")
+LIFTED = ("disconnect", "split-brain", "restore-point", "failover")
 """Who asks for it knows of these. Two copies that have diverged are refused by DRBD again, and nothing is lost."""
 
 

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from .. import alert, config, files, keys, peer, protocol
+from .. import alert, config, files, hooks, keys, peer, protocol
 from ..errors import ExitCode, OffsiteError, ToolFailed
 from ..host import metadata_found, survey
 from ..model import MetadataPlace, Peer, Site
 from ..observed import Host
+from ..operations import drill, serve
 from ..operations.apply import outdated_files
 from ..plan.diagnosis import Finding, Severity
 from ..plan.examine import DRBD_UTILS_UNIT, Facts, PeerState, enabled_units, examine, units
@@ -98,6 +99,7 @@ def _facts(site: Site, host: Host) -> Facts:
         silent_peers=silent,
         handlers=tuple(_handlers()),
         alerts=tuple(alert.troubles(site)),
+        scripts=tuple(_scripts()),
         peers={to.name: _state(site, to) for to in enrolled if to.name not in silent | strangers},
         adjustments=seen(_adjustments, ()) if adjustable else (),
         lvm=seen(_lvm, None),
@@ -152,6 +154,15 @@ def _handlers() -> Iterator[tuple[str, str]]:
                 f"Others than root may change {place}, and with it the handler that the kernel runs as root.",
                 f"chown root {place}; chmod go-w {place}",
             )
+
+
+def _scripts() -> Iterator[tuple[str, str]]:
+    """What an admin wants run beside alerts and will not be, each with its remedy."""
+    for name in (serve.HOOKS, drill.HOOKS):
+        directory = alert.SETTINGS / name
+        for path, why in hooks.scripts(directory):
+            if why:
+                yield f"{path} will not be run: {why}.", f"chown root {directory} {path}; chmod go-w {directory} {path}"
 
 
 def _executable(script: Path) -> bool:

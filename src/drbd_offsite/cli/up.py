@@ -5,10 +5,11 @@ import time
 
 from .. import config, journal
 from ..errors import ExitCode
-from ..model import Site
+from ..model import Flavour, Site
 from ..observed import Forbidden
 from ..operations.boot import start_tunnels
 from ..operations.rename import settle
+from ..operations.serve import resume
 from ..plan.circle import RETURNING
 from ..reconcile import Outcome, reconcile
 from .common import chosen, resources_argument, tell, worst
@@ -43,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
     outcomes = _until_settled(site, names)
     for outcome in outcomes:
         report(outcome)
+    if site.flavour is Flavour.BACKUP:
+        resume(site, names, tell)
     return worst([_code(outcome) for outcome in outcomes])
 
 

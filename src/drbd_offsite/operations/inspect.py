@@ -27,6 +27,9 @@ from .restore_point import TAKEN
 DIRECTORY = Path("/run/drbd-offsite/looks")
 """What is mounted below it, only the process that has mounted it sees, and what that has started."""
 
+STAYS = "stays"
+"""In what is remembered of a look: it does not end with the process that has begun it."""
+
 MAPPER = Path("/dev/mapper")
 
 TRIES = 3
@@ -75,17 +78,51 @@ def opened(site: Site, resource: Resource, label: str, tell: Tell) -> Iterator[L
     Raises Busy, Refused where there is nothing to look at or no room, ToolFailed where this machine cannot do it. What
     is wrong with the data raises nothing.
     """
-    with ExitStack() as locked:
-        try:
-            locked.enter_context(files.lock(f"look-{resource.name}", 0.0))
-        except Refused as error:
-            raise Busy(f"The copy of {resource.name} is being looked at already.", "Wait for that to end.") from error
+    with _alone(resource.name):
         _clear(resource.name)
         namespace.private()
         try:
             yield _open(site, resource, label, tell)
         finally:
             _leave(resource.name, tell)
+
+
+def stay(site: Site, resource: Resource, tell: Tell) -> Look:
+    """A look that everybody sees, until `close` or a reboot; one that cannot be mounted ends at once.
+
+    Raises as `opened` does.
+    """
+    with _alone(resource.name):
+        _clear(resource.name)
+        mounted = False
+        try:
+            look = _open(site, resource, "look of a person", tell, stays=True)
+            mounted = look.directory is not None
+            return look
+        finally:
+            if not mounted:
+                _leave(resource.name, tell)
+
+
+def close(name: str) -> bool:
+    """End what `stay` has begun; whether there was one. Raises ToolFailed while somebody uses it."""
+    known = journal.remembered(plan.KIND).get(name)
+    if known is None or not known.get(STAYS):
+        return False
+    with _alone(name):
+        _remove_known(name, known)
+        journal.forget(plan.KIND, name)
+    return True
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    with ExitStack() as locked:
+        try:
+            locked.enter_context(files.lock(f"look-{name}", 0.0))
+        except Refused as error:
+            raise Busy(f"The copy of {name} is being looked at already.", "Wait for that to end.") from error
+        yield
 
 
 def sweep(_: Site, __: Host) -> None:
@@ -105,10 +142,10 @@ def exhausted(look: Look) -> str:
     return plan.exhausted(_storage(), look.place, state)
 
 
-def _open(site: Site, resource: Resource, label: str, tell: Tell) -> Look:
+def _open(site: Site, resource: Resource, label: str, tell: Tell, *, stays: bool = False) -> Look:
     name = resource.name
     place = Place.of(name, resource.here.volume)
-    entry = {"label": label, "volume": str(place.volume), "since": journal.now(), "fstype": ""}
+    entry = {"label": label, "volume": str(place.volume), "since": journal.now(), "fstype": "", STAYS: stays}
     journal.remember(plan.KIND, name, entry)
     _remove(name, place, "")  # what was made and not noted any more, by somebody killed in the middle of lvcreate
     what, taken, as_of, size = _take(site, resource, place, tell)
@@ -267,6 +304,8 @@ def _clear(name: str) -> None:
     known = journal.remembered(plan.KIND).get(name)
     if known is None:
         return
+    if known.get(STAYS) and _mounts(name):
+        raise Busy(f"{DIRECTORY / name} is open for a person.", f"drbd-offsite failback {name} ends that.")
     _remove_known(name, known)
     journal.forget(plan.KIND, name)
     journal.record("look-swept", name, f"A {known.get('label', 'look')} was broken off; what it had made was removed.")
@@ -280,11 +319,16 @@ def _remove_known(name: str, known: Mapping[str, Any]) -> None:
     _remove(name, place, str(known.get("fstype")))
 
 
+def _mounts(name: str) -> int:
+    """How often something is mounted where a look at it is."""
+    mounts = filesystem.parse_mountinfo(files.read(host.MOUNTINFO) or "")
+    return sum(mount.target == str(DIRECTORY / name) for mount in mounts)
+
+
 def _remove(name: str, place: Place, fstype: str) -> None:
     """All that a look makes, as far as it is there. Raises ToolFailed."""
     directory = DIRECTORY / name
-    mounts = files.read(host.MOUNTINFO) or ""
-    for _ in [mount for mount in filesystem.parse_mountinfo(mounts) if mount.target == str(directory)]:
+    for _ in range(_mounts(name)):
         _insist(filesystem.unmount(str(directory)))
     laid_over = (MAPPER / place.overlay).exists()
     if fstype == "btrfs":

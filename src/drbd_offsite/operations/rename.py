@@ -6,7 +6,7 @@ from dataclasses import replace
 from .. import config, files, journal, keys, peer, protocol
 from ..errors import BadRequest, OffsiteError, Refused
 from ..execute import execute
-from ..host import consult, end_consultation, observe, unit_is
+from ..host import SERVING, consult, end_consultation, observe, unit_is
 from ..model import Flavour, Resource, Site
 from ..observed import Host, Operation, Role
 from ..plan import drilled, guards
@@ -18,7 +18,7 @@ from ..plan.remove import files_of
 from ..plan.rename import Findings, Renaming
 from ..reconcile import LOCK_SECONDS
 from ..render import render
-from . import evidence, half, repair, report, restore_point
+from . import evidence, half, repair, report, restore_point, turn
 from .apply import config_text, current
 from .drive import drive
 
@@ -30,6 +30,9 @@ KINDS = (
     repair.KIND,
     repair.TAILS,
     evidence.KIND,
+    report.BEHIND,
+    SERVING,
+    turn.TURNED,
     drilled.KIND,
 )
 """All that is remembered of a resource by its name."""

@@ -43,6 +43,12 @@ def tail_due(name: str) -> None:
     journal.remember(TAILS, name, {"since": journal.now()})
 
 
+def settled(name: str) -> bool:
+    """Nothing has to be compared or sent before the other machine serves it."""
+    found = known(name)
+    return name not in journal.remembered(TAILS) and found.check is None and not found.unsent
+
+
 def follow_up(site: Site, host: Host) -> None:
     """Take in verifies that have ended, and repair what they have found, where there is something to do now."""
     for kind in (KIND, TAILS):

@@ -7,7 +7,11 @@ from ..model import Resource, Site
 from ..observed import ConnectionState, DiskState, Host, Role
 
 LOST = "lost"
-"""Since when a resource is not connected (`journal.remembered`), as far as the watcher has seen it."""
+"""Since when a resource is not connected (`journal.remembered`), as far as the watcher has seen it; and ``complete``,
+the instant up to which the backup's copy has everything."""
+
+BEHIND = "behind"
+"""Since when a copy that is connected lacks something."""
 
 
 def report(site: Site, peer: str) -> protocol.MachineReport:

@@ -4,8 +4,9 @@ What a resync overwrites because a person has given it up (``connect --discard-h
 and stays until a person removes it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from .. import files, journal
@@ -159,6 +160,25 @@ def look_after(site: Site, host: Host) -> None:
             journal.forget(KEPT, resource.name)
             if resource.name not in taken:
                 journal.lift(resource.name, "its removal", set_by=SETTER)
+        elif resource.name in kept and _kept_long_enough(site, resource.name, kept[resource.name]):
+            _remove_kept(resource)
+
+
+def _kept_long_enough(site: Site, name: str, entry: Mapping[str, object]) -> bool:
+    """Not while it is being written to by a resync that goes on."""
+    taken = str(entry.get("taken", ""))
+    if not site.keep_discarded_days or not taken or name in journal.remembered(DISCARDS):
+        return False
+    age = datetime.fromisoformat(journal.now()) - datetime.fromisoformat(taken)
+    return age > timedelta(days=site.keep_discarded_days)
+
+
+def _remove_kept(resource: Resource) -> None:
+    snapshot = plan.place_of_discarded(resource.here.volume)
+    found = _storage().volumes.get(snapshot)
+    if found is not None and plan.TAG in found.tags and not found.open:
+        run(plan.drop(snapshot).argv, timeout=120.0)
+        journal.record("discarded", resource.name, f"{snapshot}, which has kept what was given up, was removed.")
 
 
 def _over(host: Host, resource: Resource) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..observed import Operation
+from ..observed import Hold, Operation
 from ..protocol import Enlarge, Release, Rename, Replicate, Tune
 from ..tools import drbd
 
@@ -15,6 +15,8 @@ class Run:
     """Seconds."""
     tries: int = 1
     """A second apart; more than one where what makes it refuse passes by itself."""
+    accept: tuple[int, ...] = (0,)
+    """Exit codes that are no failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,23 @@ class SkipSync:
 
 
 @dataclass(frozen=True, slots=True)
+class SetHold:
+    """Keep everything automatic from some steps, or say anew why."""
+
+    hold: Hold
+    """Its ``since`` is the moment at which it is set."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """A resource is served by this machine, the backup, from now on: also after a reboot."""
+
+    resource: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lift:
     """Take away a hold whose end has come."""
 
@@ -114,7 +133,20 @@ class Once:
 
 
 Action = (
-    Run | WriteFile | RemoveFile | AskPeer | Consult | Promote | Disconnect | SkipSync | Lift | CarryOver | Note | Once
+    Run
+    | WriteFile
+    | RemoveFile
+    | AskPeer
+    | Consult
+    | Promote
+    | Disconnect
+    | SkipSync
+    | SetHold
+    | Serve
+    | Lift
+    | CarryOver
+    | Note
+    | Once
 )
 
 
@@ -137,10 +169,21 @@ def describe(action: Action) -> str:
             what = " ".join(drbd.adm("primary" if isinstance(action, Promote) else "disconnect", resource))
         case SkipSync(resource=resource):
             what = " ".join(drbd.skip_sync(resource))
-        case Lift(resource=resource, set_by=set_by):
-            what = f"lift the hold of {set_by} on {resource}" if set_by else f"lift the holds on {resource}"
-        case CarryOver(resource=resource, to=to):
-            what = f"carry what is held and remembered of {resource} over to {to}"
-        case Note(key=key, value=value):
-            what = f"note {key} = {value}"
+        case SetHold() | Serve() | Lift() | CarryOver() | Note():
+            what = _written_down(action)
     return f"{what}  # {action.why}"
+
+
+def _written_down(action: SetHold | Serve | Lift | CarryOver | Note) -> str:
+    match action:
+        case SetHold(hold=hold):
+            words = " or ".join(sorted(hold.forbids))
+            return f"hold {hold.resource}: nothing will {words} it by itself"
+        case Serve(resource=resource):
+            return f"serve {resource} from here, also after a reboot"
+        case Lift(resource=resource, set_by=set_by):
+            return f"lift the hold of {set_by} on {resource}" if set_by else f"lift the holds on {resource}"
+        case CarryOver(resource=resource, to=to):
+            return f"carry what is held and remembered of {resource} over to {to}"
+        case Note(key=key, value=value):
+            return f"note {key} = {value}"

@@ -39,7 +39,7 @@ class Assessment:
     """The most important first."""
 
 
-ASKED_FOR = frozenset({"disconnect", "down", "hold"})
+ASKED_FOR = frozenset({"disconnect", "down", "hold", "handed-over"})
 """Holds that a person has set, and that are no fault."""
 
 _WAY_ON = {
@@ -48,9 +48,10 @@ _WAY_ON = {
         "drbd-offsite connect --discard-here {0}; then on the other: drbd-offsite connect {0}."
     ),
     "local-io-error": "See the kernel's log for the disk. When it is sound again: drbd-offsite up {0}.",
+    "failover": "Nothing is replicated meanwhile. When the server is back: drbd-offsite failback {0}.",
+    "handed-over": "To serve it from here again: drbd-offsite failback {0}.",
     "taken-over": (
-        "To get the newer data back here: drbd-offsite connect {0} on the backup, drbd-offsite up {0} on the server. "
-        "The backup goes on serving meanwhile."
+        "To get the newer data back here: drbd-offsite failback {0}. The backup serves until both are the same."
     ),
     "returning": (
         "When both copies are up to date, stop using it on the backup (umount it, drbdadm secondary {0}): it is then "
@@ -113,7 +114,7 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
             level = Level.BROKEN
             sentences.append(
                 f"{operation.verb} was begun at {operation.since} and is not finished: run {operation.finished_by} "
-                f"again on the {Flavour.SERVER}, it goes on where it was."
+                f"again{operation.finished_where}, it goes on where it was."
             )
     holds = host.holds.get(resource.name, ())
     for hold in holds:
@@ -133,6 +134,8 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
         sentences.append(
             f"The copy here is {worth(seen.disk)}." if gone else f"It is not served: its role here is {seen.role}."
         )
+    if site.flavour is Flavour.BACKUP and seen.role is Role.PRIMARY:
+        sentences.append("It is served from this machine.")
     device = seen.peer_device
     sentences += _connection(site, host, resource, seen)
     if not seen.connected:
@@ -147,7 +150,8 @@ def assess(site: Site, host: Host, resource: Resource) -> Assessment:
 def _copies(site: Site, seen: DrbdResource) -> tuple[Level, Level]:
     """How bad the state of the copy here is, and that of the peer's."""
     here = Level.OK
-    serving = site.flavour is Flavour.BACKUP or seen.role is Role.PRIMARY
+    there_too = seen.connection is not None and seen.connection.role is Role.PRIMARY
+    serving = site.flavour is Flavour.BACKUP or seen.role is Role.PRIMARY or there_too
     if seen.disk in (DiskState.DISKLESS, DiskState.FAILED) or not serving:
         here = Level.BROKEN
     elif seen.disk is not DiskState.UP_TO_DATE:

@@ -67,7 +67,8 @@ def _operation(_: Site, host: Host, resource: Resource) -> _Stage:
     """What is being made is made by the operation; once it is in the kernel, it is served as any other."""
     for operation in host.operations.values():
         if _is_left_to(operation, host, resource.name):
-            reason = f"{operation.verb} is under way; {operation.finished_by} on the server, run again, finishes it"
+            where = operation.finished_where
+            reason = f"{operation.verb} is under way; {operation.finished_by}{where}, run again, finishes it"
             return _Stage(reason=reason, last=True)
     return _Stage(() if host.drbd_version else (MODPROBE,))
 
@@ -98,7 +99,8 @@ def _disk(_: Site, host: Host, resource: Resource) -> _Stage:
 
 def _role(site: Site, host: Host, resource: Resource) -> _Stage:
     seen = host.drbd.get(resource.name)
-    if site.flavour is not Flavour.SERVER or (seen and seen.role is Role.PRIMARY):
+    server = site.flavour is Flavour.SERVER
+    if not (server or resource.name in host.serving) or (seen and seen.role is Role.PRIMARY):
         return _Stage()
     if _caught_up(host, resource, seen):
         return _Stage((Lift(resource.name, RETURNING, "it has the newest data, and the backup serves it no more"),))
@@ -112,9 +114,9 @@ def _role(site: Site, host: Host, resource: Resource) -> _Stage:
     if connection is not None and connection.state is ConnectionState.CONNECTED:
         if connection.role is Role.PRIMARY:
             return _Stage(reason=f"{peer.name} serves it (Primary)")
-    elif site.boot_wait and not _heard(site, host, resource):
+    elif server and site.boot_wait and not _heard(site, host, resource):
         return _consult(site, host, resource, peer)
-    return _Stage((Promote(resource.name, "the server's data is served from here"),))
+    return _Stage((Promote(resource.name, "it is served from here"),))
 
 
 RETURNING = "returning"

@@ -85,7 +85,7 @@ def _sight(site: Site, host: Host) -> Iterator[Condition]:
 def _operations(site: Site, host: Host) -> Iterator[Condition]:
     for operation in host.operations.values():
         verb = operation.finished_by
-        where = "" if verb == operation.verb else " on the server"
+        where = "" if site.flavour is Flavour.SERVER else operation.finished_where
         lacking = " What it was to set up is not replicated yet." if verb == "add" else ""
         yield Condition(
             f"{operation.resource} {operation.verb}-unfinished",
@@ -115,6 +115,10 @@ _ABOUT = {
     "taken-over": (
         "the backup has taken over",
         "The newest data is on the backup. Nothing is served from here, so that the two do not part.",
+    ),
+    "failover": (
+        "this machine has taken over",
+        "The data is served from here, and what is written has no second copy until failback.",
     ),
     "out-of-sync": (
         "the copies differ",

@@ -21,9 +21,6 @@ DRILL_TIMER = "drbd-offsite-drill.timer"
 DRBD_UTILS_UNIT = "drbd.service"
 """Brings up every resource of DRBD's files at boot, where it is enabled."""
 
-ON_EITHER = ("adopt", "join")
-"""What is begun by a person on the machine that has it; all else the server begins, on both."""
-
 CLOCK_SECONDS = 30.0
 """Asking the peer takes a part of that."""
 
@@ -91,6 +88,8 @@ class Facts:
     """Why the kernel may not reach our handler, or somebody else in its place, each with its remedy."""
     alerts: tuple[tuple[str, str], ...] = ()
     """Why an alert may not reach anybody, each with its remedy."""
+    scripts: tuple[tuple[str, str], ...] = ()
+    """Why what an admin wants run would not be, each with its remedy."""
     problems: tuple[str, ...] = ()
     """What could not be seen, and why."""
     peers: Mapping[str, PeerState | OffsiteError] = field(default_factory=dict)
@@ -148,13 +147,12 @@ def examine(site: Site, host: Host, facts: Facts) -> Iterator[Finding]:
             f"systemctl start {unit}; systemctl status {unit} says why it did not.",
         )
     yield from _boot(facts)
-    for what, remedy in facts.alerts:
+    for what, remedy in (*facts.alerts, *facts.scripts):
         yield Finding(Severity.WARNING, what, remedy)
     for peer in site.peers.values():
         yield from _peer(site, host, peer, facts)
     for operation in host.operations.values():
-        own = site.flavour is Flavour.SERVER or operation.verb in ON_EITHER
-        where = "" if own else f" on the {Flavour.SERVER}"
+        where = "" if site.flavour is Flavour.SERVER else operation.finished_where
         yield Finding(
             Severity.FAULT,
             f"{operation.verb} of {operation.resource} was begun at {operation.since} and is not finished.",

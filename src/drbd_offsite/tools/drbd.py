@@ -54,6 +54,11 @@ def skip_sync(resource: str) -> Argv:
     return adm("new-current-uuid", f"{resource}/0", "--clear-bitmap")
 
 
+def begin_generation(resource: str) -> Argv:
+    """What is on a copy that is not connected counts as changed from here on (drbd_nl.c, drbd_adm_new_c_uuid)."""
+    return adm("new-current-uuid", f"{resource}/0")
+
+
 def verify(resource: str, start: int, stop: int | None) -> Argv:
     """Compare the copies from one sector (of 512 bytes) up to another one, or to the end.
 

@@ -57,12 +57,25 @@ def mount(source: str, target: str) -> Argv:
     return ("mount", source, target)
 
 
+def mount_made(source: str, target: str, *, listed: bool) -> Argv:
+    """As `mount`, or where fstab has it as `mount_from_fstab`; a target that is missing is made (mount(8))."""
+    return ("mount", "-o", "X-mount.mkdir", *(() if listed else (source,)), target)
+
+
 def mount_from_fstab(target: str) -> Argv:
     return ("mount", target)
 
 
 def unmount(target: str) -> Argv:
     return ("umount", target)
+
+
+def check_before_mount(fstype: str, device: str) -> Argv | None:
+    """Replay the journal and mend what is safe to mend, as at boot (e2fsck(8), -p: 0 and 1 are good, 4 is not).
+
+    None for one that does so when it is mounted (fsck.xfs(8), fsck.btrfs(8)).
+    """
+    return ("e2fsck", "-p", device) if fstype in ("ext2", "ext3", "ext4") else None
 
 
 def enlarge(fstype: str, device: str, target: str) -> Argv | None:
@@ -101,6 +114,13 @@ def fstab_mounts(text: str, target: str) -> bool:
     """Whether fstab says what is mounted at ``target``."""
     lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
     return any(len(words) >= 3 and _plain(words[1]) == target for words in lines)
+
+
+def fstab_automatic(text: str, target: str) -> bool:
+    """Whether fstab has ``target`` mounted at boot."""
+    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    found = [words for words in lines if len(words) >= 3 and _plain(words[1]) == target]
+    return any(len(words) < 4 or "noauto" not in words[3].split(",") for words in found)
 
 
 def fstab_moved(text: str, sources: frozenset[str], device: str, unit: str) -> str:

@@ -32,7 +32,7 @@ REPORT: Argv = (
 without a volume is not listed."""
 
 
-CHANGES = frozenset({"lvcreate", "lvextend", "lvremove"})
+CHANGES = frozenset({"lvconvert", "lvcreate", "lvextend", "lvremove"})
 """The programs after which a report is no longer true."""
 
 
@@ -55,6 +55,15 @@ def activate(snapshot: VolumeName) -> Argv:
 
 def remove(volume: VolumeName) -> Argv:
     return ("lvremove", *PAST_DRBD, "--yes", str(volume))
+
+
+def merge(snapshot: VolumeName) -> Argv:
+    """Put a volume back to its snapshot, which is gone then; what is read meanwhile is the snapshot's already.
+
+    In the background, for the copying takes as long as it takes (lvconvert(8), "--merge"). Of a volume that is open
+    it would begin at the next activation.
+    """
+    return ("lvconvert", *PAST_DRBD, "--yes", "--merge", "--background", str(snapshot))
 
 
 def extend(volume: VolumeName, size_bytes: int) -> Argv:

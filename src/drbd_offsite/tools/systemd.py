@@ -10,6 +10,11 @@ TUNNEL_STARTER = "drbd-offsite-tunnel.service"
 DAEMON_RELOAD: Argv = ("systemctl", "daemon-reload")
 
 
+def turn_unit(turn: str, resource: str) -> str:
+    """The unit that takes one step of a handover for the peer."""
+    return f"drbd-offsite-turn@{turn}:{resource}.service"
+
+
 def resource_unit(resource: str) -> str:
     """The unit of one resource. Its instance is not escaped: the unit uses %i and never %I."""
     return f"drbd-offsite@{resource}.service"

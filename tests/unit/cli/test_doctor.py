@@ -284,6 +284,18 @@ def test_whoever_may_change_the_handler_or_a_directory_above_it_is_root(
     assert command("doctor").code == ExitCode.DONE
 
 
+def test_a_script_that_a_failover_would_refuse_is_told_of_before_the_worst_day(
+    command: Command, enrolled: World
+) -> None:
+    del enrolled
+    path = program(alert.SETTINGS / "failover.d/address", 0o775)
+    said = command("doctor")
+    assert said.code == ExitCode.WARNED
+    assert f"{path} will not be run: others than root may write to {path}" in said.out
+    path.chmod(0o755)
+    assert command("doctor").code == ExitCode.DONE
+
+
 # -- with a resource -------------------------------------------------------------------------------
 
 

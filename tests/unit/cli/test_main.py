@@ -46,6 +46,9 @@ WANTED = {
     "rename": ["test_a", "b"],
     "set": ["test_a"],
     "verify": ["test_a"],
+    "failback": ["test_a"],
+    "switchover": ["test_a"],
+    "turn": ["yield:test_a"],
 }
 """What a verb cannot do without."""
 

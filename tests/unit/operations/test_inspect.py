@@ -417,3 +417,40 @@ def test_the_lock_is_not_the_resource_s(copy: Copy) -> None:
     del copy
     with files.lock("resource-test_a", 0.0):
         look()
+
+
+# -- for a person ------------------------------------------------------------------------------------
+
+
+def test_a_person_s_look_stays_until_it_is_closed(copy: Copy) -> None:
+    seen = inspect.stay(SITE, RESOURCE, silent)
+    assert seen.directory is not None
+    assert copy.mounted == [(seen.place.look.path, options_of("ext4"))]
+    assert copy.private == 0, "everybody sees it"
+    sweep(SITE, make.host())
+    assert copy.mounted
+    with pytest.raises(Busy, match="is open for a person"):
+        look()
+    assert inspect.close("test_a")
+    assert (copy.left, copy.free) == ([], 1000 * MIB)
+    assert not inspect.close("test_a")
+
+
+def test_a_reboot_ends_a_person_s_look(copy: Copy) -> None:
+    inspect.stay(SITE, RESOURCE, silent)
+    copy.reboot()
+    sweep(SITE, make.host())
+    assert copy.left == []
+
+
+def test_one_that_cannot_be_mounted_does_not_stay(copy: Copy) -> None:
+    copy.says["e2fsck"] = Answer("damaged", 4)
+    assert inspect.stay(SITE, RESOURCE, silent).directory is None
+    assert copy.left == []
+
+
+def test_only_a_person_s_look_is_closed(copy: Copy) -> None:
+    closed = []
+    look(lambda _: closed.append(inspect.close("test_a")))
+    assert closed == [False]
+    assert copy.left == []

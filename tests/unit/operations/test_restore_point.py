@@ -1,6 +1,8 @@
 """Restore points as the handlers take and drop them, and as the watcher looks after them."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -523,6 +525,19 @@ def test_what_was_given_up_is_looked_after_until_a_person_removes_it(storage: St
     del storage.volumes["test_a_discarded"]
     look_after(SITE, machine(*OVER))
     assert journal.remembered(KEPT) == {}
+
+
+@pytest.mark.parametrize(("days", "goes"), [(13, False), (15, True)])
+def test_what_was_given_up_is_removed_after_so_many_days(
+    storage: Storage, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, days: int, goes: bool
+) -> None:
+    given_up(kernel)
+    later = datetime.now(UTC) + timedelta(days=days)
+    monkeypatch.setattr(journal, "now", lambda: later.isoformat(timespec="seconds"))
+    look_after(SITE, machine(*OVER))
+    assert ("test_a_discarded" not in storage.volumes) is goes
+    look_after(replace(SITE, keep_discarded_days=0), machine(*OVER))
+    assert ("test_a_discarded" not in storage.volumes) is goes
 
 
 def test_a_resource_that_is_configured_no_longer_is_not_looked_after(storage: Storage, kernel: Kernel) -> None:

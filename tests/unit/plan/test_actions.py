@@ -1,5 +1,6 @@
 from typing import get_args
 
+from drbd_offsite.observed import Forbidden, Hold
 from drbd_offsite.plan.actions import (
     Action,
     AskPeer,
@@ -12,6 +13,8 @@ from drbd_offsite.plan.actions import (
     Promote,
     RemoveFile,
     Run,
+    Serve,
+    SetHold,
     SkipSync,
     WriteFile,
     describe,
@@ -30,6 +33,10 @@ EXAMPLES = {
     "drbdadm primary test_a  # why": Promote("test_a", "why"),
     "drbdadm disconnect test_a  # why": Disconnect("test_a", "why"),
     "drbdadm new-current-uuid --clear-bitmap test_a/0  # why": SkipSync("test_a", "why"),
+    "hold test_a: nothing will connect it by itself  # why": SetHold(
+        Hold("test_a", "somebody said so", frozenset({Forbidden.CONNECT}), "", "failover"), "why"
+    ),
+    "serve test_a from here, also after a reboot  # why": Serve("test_a", "why"),
     "lift the hold of returning on test_a  # why": Lift("test_a", "returning", "why"),
     "carry what is held and remembered of test_a over to b  # why": CarryOver("test_a", "b", ("lost",), "why"),
     "note a = True  # why": Note(make.operation("add", {}), "a", True, "why"),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,7 +166,8 @@ def test_a_detached_volume_is_broken_although_the_peer_serves(disk: DiskState) -
 
 
 def test_a_server_that_does_not_serve_is_broken_and_says_so_first() -> None:
-    found = at(make.seen(role=Role.SECONDARY))
+    line = replace(make.seen().connections[0], role=Role.SECONDARY)
+    found = at(replace(make.seen(role=Role.SECONDARY), connections=(line,)))
     assert found.level is Level.BROKEN
     assert found.sentences[0] == "It is not served: its role here is Secondary."
     backup = look(make.host(BACKUP, drbd=[make.seen(role=Role.SECONDARY)]), BACKUP)

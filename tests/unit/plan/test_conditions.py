@@ -181,17 +181,19 @@ def test_a_blind_host_says_so_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "again"),
+    ("flavour", "verb", "again"),
     [
-        ("add", "drbd-offsite add again;"),
-        ("replicate", "drbd-offsite add again on the server"),
-        ("grow", "drbd-offsite grow again;"),
-        ("remove", "drbd-offsite remove again;"),
-        ("release", "drbd-offsite remove again on the server"),
+        (SERVER, "add", "drbd-offsite add again;"),
+        (BACKUP, "replicate", "drbd-offsite add again on the server"),
+        (SERVER, "grow", "drbd-offsite grow again;"),
+        (SERVER, "remove", "drbd-offsite remove again;"),
+        (BACKUP, "release", "drbd-offsite remove again on the server"),
+        (BACKUP, "failover", "drbd-offsite failover again;"),
     ],
 )
-def test_what_was_begun_and_forgotten_is_told_after_an_hour(verb: str, again: str) -> None:
-    (found,) = look(make.well(SERVER), operations={f"{verb}-x": make.operation(verb, {}, "x")}).values()
+def test_what_was_begun_and_forgotten_is_told_after_an_hour(flavour: Flavour, verb: str, again: str) -> None:
+    unfinished = {f"{verb}-x": make.operation(verb, {}, "x")}
+    (found,) = look(make.well(flavour), flavour=flavour, operations=unfinished).values()
     assert found.key == f"x {verb}-unfinished"
     assert found.patience == timedelta(hours=1)
     assert again in found.text

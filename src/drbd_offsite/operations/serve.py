@@ -1,0 +1,133 @@
+"""The backup in the server's place: Primary, checked, mounted, failover.d started; and the reverse of it."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from .. import alert, files, hooks, journal
+from ..errors import Refused, ToolFailed
+from ..host import SERVING, identity, identity_below, observe
+from ..model import Flavour, Resource, Site
+from ..observed import Host, Operation, Role
+from ..plan import serve as plan
+from ..plan.actions import Action
+from ..run import run
+from ..tools import drbd, filesystem
+from .drive import drive
+from .half import FSTAB
+
+HOOKS = "failover.d"
+"""The directory of scripts, below the settings'."""
+UNMOUNT_SECONDS = 30.0
+"""What still uses it is given so long to end."""
+
+DRAIN_SECONDS = 60.0
+
+Tell = Callable[[str], None]
+
+
+def serve(resource: Resource, tell: Tell) -> None:
+    """Serve a resource from this machine, the backup, or finish doing so; under the resource's lock."""
+    operation = journal.operations().get(f"{plan.VERB}-{resource.name}")
+    drive(operation or journal.begin(plan.VERB, resource.name, plan.PARAMETERS), _steps, tell)
+
+
+def resume(site: Site, names: list[str], tell: Tell) -> None:
+    """After a boot: what this machine serves is mounted again, and what belongs to it started."""
+    for name in names:
+        if name in journal.remembered(SERVING) and not _complete(site, name):
+            with files.lock(f"resource-{name}", UNMOUNT_SECONDS):
+                serve(site.resources[name], tell)
+
+
+def _complete(site: Site, name: str) -> bool:
+    """Nothing is unfinished, and it is mounted if it is to be."""
+    host = observe(site)
+    resource = site.resources[name]
+    seen = host.drbd.get(name)
+    unfinished = any(operation.resource == name for operation in host.operations.values())
+    primary = seen is not None and seen.role is Role.PRIMARY
+    return not unfinished and primary and bool(not resource.mount or host.mounted_at(resource.here.minor))
+
+
+def _steps(site: Site, host: Host, operation: Operation) -> Iterator[Action]:
+    return plan.remaining(site, host, operation, found(host, site.resources[operation.resource]))
+
+
+def found(host: Host, resource: Resource) -> plan.Found:
+    """What the steps depend on beside a look."""
+    return plan.Found(_fstype(host, resource), files.read(FSTAB) or "", to_run())
+
+
+def _fstype(host: Host, resource: Resource) -> str:
+    if not resource.mount or host.mounted_at(resource.here.minor):
+        return ""
+    seen = host.drbd.get(resource.name)
+    if seen is not None and seen.role is Role.PRIMARY:
+        return identity(resource.here.device).get("TYPE", "")
+    return identity_below(resource.here.volume).get("TYPE", "")
+
+
+def to_run() -> tuple[str, ...]:
+    """The executables in failover.d. Raises Refused for one that others than root may change."""
+    paths = []
+    for path, why in hooks.scripts(alert.SETTINGS / HOOKS):
+        if why:
+            raise Refused(
+                f"{path} is not run: {why}.", f"chown root {path.parent} {path}; chmod go-w {path.parent} {path}"
+            )
+        paths.append(str(path))
+    return tuple(paths)
+
+
+def stop(site: Site, resource: Resource, tell: Tell) -> None:
+    """Nobody uses it here any more, and it is Secondary; under the resource's lock, with what keeps it so set before.
+
+    Raises Refused while something uses it, and it goes on being served.
+    """
+    if site.flavour is Flavour.BACKUP:
+        for hook in reversed(to_run()):
+            tell(f"{hook} stop")
+            run(plan.hook_call(hook, "stop", resource), timeout=plan.HOOK_SECONDS)
+    unmount(site, resource)
+    seen = observe(site).drbd.get(resource.name)
+    if seen is not None and seen.role is Role.PRIMARY:
+        try:
+            run(drbd.adm("secondary", resource.name))
+        except ToolFailed as error:
+            raise Refused(
+                f"{resource.name} is in use and stays as it is: {error.message}",
+                f"See what uses it: fuser -v {resource.here.device}; end that, then the same command again.",
+            ) from error
+    _drained(site, resource)
+
+
+def unmount(site: Site, resource: Resource) -> None:
+    """Raises Refused where it cannot be unmounted."""
+    until = time.monotonic() + UNMOUNT_SECONDS
+    while mounted := observe(site).mounted_at(resource.here.minor):
+        done = run(filesystem.unmount(mounted[-1]), accept=None)
+        if done.returncode and time.monotonic() >= until:
+            raise Refused(
+                f"{resource.name} is mounted at {mounted[-1]} and in use, so it goes on being served here.",
+                f"See what uses it: fuser -vm {mounted[-1]}; end that, then the same command again.",
+            )
+        if done.returncode:
+            time.sleep(0.5)
+
+
+def _drained(site: Site, resource: Resource) -> None:
+    """The other machine has all of it: what was written last is on its disk before it serves."""
+    until = time.monotonic() + DRAIN_SECONDS
+    while True:
+        host = observe(site)
+        seen = host.drbd.get(resource.name)
+        waits = seen is not None and seen.connected and (seen.catching_up or host.in_flight.get(resource.here.minor))
+        if not waits:
+            return
+        if time.monotonic() >= until:
+            raise Refused(
+                f"{resource.name} is not handed over: within {DRAIN_SECONDS:.0f} s the other machine did not get all "
+                "that was written last.",
+                "The same command tries again.",
+            )
+        time.sleep(0.2)
