@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from .. import alert, files, hooks, journal
-from ..errors import Refused, ToolFailed
+from ..errors import OffsiteError, Refused, ToolFailed
 from ..host import SERVING, identity, identity_below, observe
 from ..model import Flavour, Resource, Site
 from ..observed import Host, Operation, Role
@@ -79,16 +79,26 @@ def to_run() -> tuple[str, ...]:
     return tuple(paths)
 
 
-def stop(site: Site, resource: Resource, tell: Tell) -> None:
-    """Nobody uses it here any more, and it is Secondary; under the resource's lock, with what keeps it so set before.
+def release(site: Site, resource: Resource, tell: Tell) -> None:
+    """What failover.d has started is stopped, and nothing of it is mounted; under the resource's lock.
 
-    Raises Refused while something uses it, and it goes on being served.
+    Raises Refused where something else uses it, ToolFailed where a script fails; what was stopped is started again.
     """
-    if site.flavour is Flavour.BACKUP:
-        for hook in reversed(to_run()):
+    stopped: list[str] = []
+    try:
+        for hook in reversed(to_run() if site.flavour is Flavour.BACKUP else ()):
+            stopped.append(hook)
             tell(f"{hook} stop")
             run(plan.hook_call(hook, "stop", resource), timeout=plan.HOOK_SECONDS)
-    unmount(site, resource)
+        _unmount(site, resource)
+    except OffsiteError:
+        for hook in reversed(stopped):
+            run(plan.hook_call(hook, "start", resource), timeout=plan.HOOK_SECONDS, accept=None)
+        raise
+
+
+def demote(site: Site, resource: Resource) -> None:
+    """What `release` has left is Secondary, and the other machine has all of it. Raises Refused."""
     seen = observe(site).drbd.get(resource.name)
     if seen is not None and seen.role is Role.PRIMARY:
         try:
@@ -101,7 +111,7 @@ def stop(site: Site, resource: Resource, tell: Tell) -> None:
     _drained(site, resource)
 
 
-def unmount(site: Site, resource: Resource) -> None:
+def _unmount(site: Site, resource: Resource) -> None:
     """Raises Refused where it cannot be unmounted."""
     until = time.monotonic() + UNMOUNT_SECONDS
     while mounted := observe(site).mounted_at(resource.here.minor):

@@ -116,14 +116,18 @@ def take(site: Site, resource: Resource, turn: Turn, keep: bool, tell: Tell) -> 
 def _yield(site: Site, resource: Resource, tell: Tell) -> None:
     if not _primary(site, resource):
         return
-    serve.unmount(site, resource)  # what is refused here leaves everything as it is
+    serve.release(site, resource, tell)  # what is refused here leaves everything as it is
     reason = f"it was handed over to {resource.peer}, and is not served from here before that is undone"
     if site.flavour is Flavour.SERVER:
         journal.hold(resource.name, reason, frozenset({Forbidden.PROMOTE}), plan.SETTER)
     try:
-        serve.stop(site, resource, tell)
+        serve.demote(site, resource)
     except OffsiteError:
         _lift(resource, frozenset({plan.SETTER}), Turn.YIELD)
+        if site.flavour is Flavour.BACKUP:
+            serve.serve(resource, tell)
+        else:
+            _mount_from_fstab(site, resource)
         raise
     journal.forget(SERVING, resource.name)
 
