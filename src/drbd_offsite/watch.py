@@ -21,6 +21,7 @@ from . import config, doorbell, journal
 from .errors import OffsiteError, Refused
 from .host import observe
 from .model import Resource, Site, VolumeName
+from .notify import notify
 from .observed import DiskState, ReplicationState
 from .operations import duties, repair
 from .operations.report import BEHIND, LOST
@@ -45,12 +46,12 @@ def watch() -> int:
     """Run until systemd ends it with SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     watcher = Watcher()
-    _notify("READY=1")
+    notify("READY=1")
     while True:
         watcher.wait()
         watcher.look()
         # Not before the look, which somebody may be waiting for: systemd would take its share of the processor.
-        _notify("WATCHDOG=1")
+        notify("WATCHDOG=1")
 
 
 class Watcher:
@@ -266,12 +267,3 @@ def _drained(pipe: int) -> bool:
             rung |= bool(os.read(pipe, 4096))
         except BlockingIOError:
             return rung
-
-
-def _notify(message: str) -> None:
-    """sd_notify(3): one datagram to the socket that systemd names."""
-    target = os.environ.get("NOTIFY_SOCKET")
-    if target:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
-            line.connect("\0" + target[1:] if target.startswith("@") else target)
-            line.send(message.encode())

@@ -34,6 +34,7 @@ FLOORS = (
         "hooks",
         "namespace",
         "doorbell",
+        "notify",
     ),
     ("reconcile", "operations"),
     ("cli", "watch", "handler", "peer_service"),

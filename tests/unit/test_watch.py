@@ -13,6 +13,7 @@ import pytest
 
 from drbd_offsite import config, doorbell, handler, journal, watch
 from drbd_offsite.errors import ConfigError, OffsiteError, Refused, ToolFailed
+from drbd_offsite.notify import notify
 from drbd_offsite.operations import repair
 from drbd_offsite.operations.report import LOST
 from drbd_offsite.plan.agenda import FULL_SECONDS, GAP_SECONDS, PATIENCE_SECONDS, SOON_SECONDS
@@ -646,7 +647,7 @@ def test_systemd_is_told_that_it_listens_and_then_that_it_lives(monkeypatch: pyt
             said.append("looked")
 
     monkeypatch.setattr(watch, "Watcher", Brief)
-    monkeypatch.setattr(watch, "_notify", said.append)
+    monkeypatch.setattr(watch, "notify", said.append)
     monkeypatch.setattr(watch.signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit):
         watch.watch()
@@ -670,13 +671,13 @@ def test_systemd_is_told(abstract: bool, tmp_path: Path, monkeypatch: pytest.Mon
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind("\0" + name[1:] if abstract else name)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
-        watch._notify("READY=1")
+        notify("READY=1")
         assert line.recv(100) == b"READY=1"
 
 
 def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    watch._notify("READY=1")
+    notify("READY=1")
 
 
 def test_the_kernel_s_news_of_addresses_can_be_heard() -> None:
