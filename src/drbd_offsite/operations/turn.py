@@ -7,7 +7,7 @@ peer may do neither.
 from collections.abc import Callable
 
 from .. import doorbell, files, journal, protocol
-from ..errors import OffsiteError, Refused, ToolFailed
+from ..errors import OffsiteError, Refused
 from ..execute import execute
 from ..host import SERVING, observe
 from ..model import Flavour, Resource, Site, Turn
@@ -18,14 +18,15 @@ from ..plan.restore_point import place_of_discarded
 from ..reconcile import reconcile
 from ..run import run
 from ..tools import drbd, filesystem, systemd
-from . import repair, restore_point, serve
+from . import deputy, repair, restore_point, serve
 from .half import FSTAB
 from .restore_point import DISCARDS, KEPT
 
 TURNED = "turned"
 """The last step that was taken here and cannot be seen (`journal.remembered`)."""
 ANSWERS = "turn-answers"
-"""How a step ended that a unit of its own has taken for the peer."""
+"""Why a step has failed that a unit of its own has taken for the peer."""
+UNIT_SECONDS = 900.0
 
 LOCK_SECONDS = 60.0
 
@@ -228,20 +229,11 @@ def _guard(site: Site, resource: Resource, turn: Turn) -> None:
 
 
 def _take_in_the_open(resource: Resource, turn: Turn) -> None:
-    journal.forget(ANSWERS, resource.name)
-    done = run(systemd.systemctl("start", systemd.turn_unit(turn, resource.name)), timeout=900.0, accept=None)
-    said = journal.remembered(ANSWERS).get(resource.name)
-    if said and said.get("error"):
-        raise Refused(str(said["error"]), str(said.get("hint", "")))
-    if done.returncode:
-        raise ToolFailed(f"{turn} of {resource.name} failed on the peer: {done.complaint}")
+    name = resource.name
+    deputy.have("start", systemd.turn_unit(turn, name), ANSWERS, name, f"{turn} of {name}", UNIT_SECONDS)
 
 
 def take_for_peer(site: Site, resource: Resource, turn: Turn, tell: Tell) -> None:
     """In a unit of its own; how it ends is left for whoever has started that."""
-    try:
+    with deputy.leaving_word(ANSWERS, resource.name):
         take(site, resource, turn, True, tell)
-    except OffsiteError as error:
-        journal.remember(ANSWERS, resource.name, {"error": error.message, "hint": error.hint})
-        raise
-    journal.remember(ANSWERS, resource.name, {"error": ""})
