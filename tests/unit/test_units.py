@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite.cli import drill
+from drbd_offsite.cli import common
 from drbd_offsite.errors import ExitCode
 
 from . import golden
@@ -104,7 +104,7 @@ def test_a_drill_that_is_stopped_is_asked_alone_and_has_time_to_clean_up() -> No
     text = text_of("drbd-offsite-drill.service")
     assert "\nKillMode=mixed\n" in text
     assert "\nTimeoutStopSec=5min\n" in text
-    assert f"\nSuccessExitStatus={int(ExitCode.WARNED)} {drill.STOPPED}\n" in text
+    assert f"\nSuccessExitStatus={int(ExitCode.WARNED)} {common.STOPPED}\n" in text
     assert "\nRestrictNamespaces=" not in text
 
 

@@ -1,11 +1,15 @@
 """What several verbs share: resource names, progress on a terminal, reports in JSON."""
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ..errors import ExitCode, UsageError
 from ..model import Resource, Site
+
+STOPPED = 128 + signal.SIGTERM
 
 
 def tell(line: str) -> None:
@@ -29,3 +33,15 @@ def chosen(site: Site, names: Sequence[str]) -> list[Resource]:
 def worst(codes: Sequence[int]) -> int:
     """The one exit code of several results."""
     return max(codes, default=ExitCode.DONE)
+
+
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Whoever ends it (systemctl stop, a terminal that goes away) lets it clean up first."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, lambda *_: sys.exit(STOPPED)) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -2,19 +2,13 @@
 
 import argparse
 import json
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from .. import config
 from ..errors import ExitCode
 from ..model import Flavour
 from ..plan import guards
 from ..plan.drilled import Outcome
-from .common import chosen, resources_argument, tell
-
-STOPPED = 128 + signal.SIGTERM
+from .common import chosen, in_order, resources_argument, tell
 
 _CODES = {
     Outcome.PASSED: ExitCode.DONE,
@@ -39,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     resources = chosen(site, options.resources)
     results = []
     refused = False
-    with _in_order():
+    with in_order():
         for resource in resources:
             try:
                 result = drill(site, resource, tell)
@@ -56,15 +50,3 @@ def run(options: argparse.Namespace) -> int:
     # Not the largest code: what has failed is worse than what could not be done.
     code = _CODES[max(outcomes, key=list(Outcome).index, default=Outcome.PASSED)]
     return ExitCode.REFUSED if refused and code is ExitCode.DONE else code
-
-
-@contextmanager
-def _in_order() -> Iterator[None]:
-    """Whoever ends the drill (systemctl stop, a terminal that goes away) lets it clean up first."""
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, lambda *_: sys.exit(STOPPED)) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

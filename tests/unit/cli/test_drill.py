@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drbd_offsite import config, journal
-from drbd_offsite.cli import drill
+from drbd_offsite.cli import common
 from drbd_offsite.errors import ExitCode
 from drbd_offsite.operations import drill as operation
 from drbd_offsite.operations import inspect
@@ -113,7 +113,7 @@ def test_a_drill_that_is_told_to_stop_cleans_up_first(
         signal.raise_signal(number)
 
     monkeypatch.setattr(operation, "_counted", stopped)
-    assert command("drill", "test_a").code == drill.STOPPED == 143
+    assert command("drill", "test_a").code == common.STOPPED == 143
     assert copy.left == []
     assert signal.getsignal(number) is before
 
