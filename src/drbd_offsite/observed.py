@@ -212,6 +212,8 @@ class Mount:
     target: str
     fstype: str
     source: str
+    root: str = "/"
+    """What of the filesystem is seen there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +317,10 @@ class Host:
     def mounted_at(self, minor: int) -> tuple[str, ...]:
         """Where a DRBD device is mounted, in the order of the mounts."""
         return tuple(mount.target for mount in self.mounts if mount.devno == (DRBD_MAJOR, minor))
+
+    def mounted_whole_at(self, minor: int) -> tuple[str, ...]:
+        """The same, without those that show a part of it only."""
+        return tuple(mount.target for mount in self.mounts if mount.devno == (DRBD_MAJOR, minor) and mount.root == "/")
 
     def attached(self, resource: str) -> bool:
         """Whether the kernel has the resource with its volume."""

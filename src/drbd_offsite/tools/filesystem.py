@@ -17,7 +17,8 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
             continue
         dash = words.index("-", 6)
         major, _, minor = words[2].partition(":")
-        mounts.append(Mount((int(major), int(minor)), _plain(words[4]), words[dash + 1], _plain(words[dash + 2])))
+        devno, source = (int(major), int(minor)), _plain(words[dash + 2])
+        mounts.append(Mount(devno, _plain(words[4]), words[dash + 1], source, _plain(words[3])))
     return tuple(mounts)
 
 

@@ -35,7 +35,7 @@ def test_a_mount_of_a_real_machine_is_found_by_its_device_number(
 def test_optional_fields_of_mountinfo_are_passed_over() -> None:
     # proc(5) has this line as its example; a dash may also be a field before the separator's place
     text = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 propagate_from:2 - ext3 /dev/root rw,errors=continue\n"
-    assert filesystem.parse_mountinfo(text) == (Mount((98, 0), "/mnt2", "ext3", "/dev/root"),)
+    assert filesystem.parse_mountinfo(text) == (Mount((98, 0), "/mnt2", "ext3", "/dev/root", "/mnt1"),)
     assert filesystem.parse_mountinfo("nonsense\n\n") == ()
 
 
