@@ -67,13 +67,32 @@ def run(
     ``timeout`` is in seconds; ``accept`` lists the exit codes that are no failure (None: all).
     Raises ToolFailed for any other exit code, a time-out, or a program that is not there.
     """
+    return _to_its_end(argv, subprocess.PIPE, subprocess.PIPE, stdin, timeout, accept)
+
+
+def between(argv: Sequence[str], connection: int, *, timeout: float) -> Completed:
+    """Run a program to its end with a connection as its input and output. Raises ToolFailed as `run` does."""
+    return _to_its_end(argv, connection, connection, "", timeout, (0,))
+
+
+def become(argv: Sequence[str]) -> None:
+    """Be that program from now on. Raises ToolFailed for one that is not there."""
+    try:
+        os.execvpe(argv[0], list(argv), _environment())  # noqa: S606, no shell is what is wanted
+    except OSError as error:
+        raise ToolFailed(f"{argv[0]} could not be started: {error.strerror}.") from error
+
+
+def _to_its_end(
+    argv: Sequence[str], source: int, sink: int, stdin: str, timeout: float, accept: Sequence[int] | None
+) -> Completed:
     if verbose:
         sys.stderr.write(f"+ {' '.join(argv)}\n")
     try:
         process = _Program(
             list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=source,
+            stdout=sink,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
@@ -90,7 +109,7 @@ def run(
         except BaseException:
             _end(process)
             raise
-    done = Completed(tuple(argv), process.returncode, stdout, stderr)
+    done = Completed(tuple(argv), process.returncode, stdout or "", stderr)
     if accept is not None and done.returncode not in accept:
         raise ToolFailed(f"{_name(argv)} failed (exit code {done.returncode}): {done.complaint or 'it said nothing'}")
     return done

@@ -2,6 +2,8 @@
 
 import os
 import select
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -116,6 +118,32 @@ def test_verbose_shows_each_program_and_never_its_input(
     monkeypatch.setattr(module, "verbose", True)
     run(["cat"], stdin="secret")
     assert capsys.readouterr().err == "+ cat\n"
+
+
+# -- a program at a connection -----------------------------------------------------------------------
+
+
+def test_a_connection_is_what_a_program_reads_and_writes() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"hello")
+        ours.shutdown(socket.SHUT_WR)
+        done = module.between(["cat"], theirs.fileno(), timeout=20)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert ours.recv(100) == b"hello"
+        with pytest.raises(ToolFailed, match=r"exit code 3\): why"):
+            module.between(["sh", "-c", "echo why >&2; exit 3"], theirs.fileno(), timeout=20)
+        with pytest.raises(ToolFailed, match="did not finish"):
+            module.between(["sleep", "60"], theirs.fileno(), timeout=0.1)
+
+
+def test_one_program_becomes_another(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(Path(module.__file__).parents[1])!r}); from drbd_offsite import run; "
+    code += "run.become(['sh', '-c', 'echo $LC_ALL $$'])"
+    process = subprocess.Popen([PYTHON, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.communicate(timeout=20)[0] == f"C.UTF-8 {process.pid}\n"
+    with pytest.raises(ToolFailed, match="nowhere could not be started"):
+        module.become(["nowhere"])
 
 
 # -- a program that goes on printing -----------------------------------------------------------------
