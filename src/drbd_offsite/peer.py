@@ -33,14 +33,7 @@ def ask(
     Raises PeerUnreachable, the peer's own error, or BadRequest. ``key`` is the file below the peer's
     key directory to authenticate with.
     """
-    directory = KEYS / peer.name
-    argv = ssh.request(
-        site.address_there(peer),
-        site.service_port,
-        str(directory / key),
-        str(directory / "known_hosts"),
-        min(CONNECT_SECONDS, int(seconds)),
-    )
+    argv = _line(site, peer, key, min(CONNECT_SECONDS, int(seconds)))
     try:
         done = run(argv, stdin=protocol.encode_request(request), timeout=seconds, accept=None)
     except ToolFailed as error:
@@ -51,3 +44,19 @@ def ask(
             AGAIN,
         )
     return protocol.decode_answer(answer, done.stdout)
+
+
+def stream(site: Site, peer: Peer, name: str) -> tuple[str, ...]:
+    """The command whose input and output are those of the rsync that reads the peer's copy of ``name``."""
+    return (*_line(site, peer, "ssh", CONNECT_SECONDS), protocol.FILES, name)
+
+
+def _line(site: Site, peer: Peer, key: str, connect_seconds: int) -> tuple[str, ...]:
+    directory = KEYS / peer.name
+    return ssh.request(
+        site.address_there(peer),
+        site.service_port,
+        str(directory / key),
+        str(directory / "known_hosts"),
+        connect_seconds,
+    )

@@ -1,9 +1,10 @@
-"""The peer's one request, from sshd's standard input to standard output.
+"""The peer's one request, from sshd's standard input to standard output; or what its rsync has to say to ours.
 
 Which peer it is, and whether it holds its own key or only an invitation's, is in the command that
 authorized_keys fixes for the key; nothing that the peer sends can change it.
 """
 
+import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,19 +18,48 @@ from .reconcile import reconcile
 
 def serve(peer: str, enrolling: bool) -> int:
     """Answer one request; an error is an answer too."""
+    name = protocol.shared_files(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+    if name is not None:
+        return _files(peer, enrolling, name)
     try:
         text = sys.stdin.buffer.read(protocol.MAX_BYTES + 1).decode("utf-8", errors="replace")
         request = protocol.decode_request(text)
         answer = _answer(config.load(), peer, enrolling, request)
     except OffsiteError as error:
-        if isinstance(error, BadRequest):
-            with suppress(OSError):  # a full disk: the peer gets its answer all the same
-                journal.record("bad-request", "", f"A request of {peer} was refused: {error}")
+        _note(peer, error)
         return _say_no(error)
     except OSError as error:
         return _say_no(SystemFailed(error))
     sys.stdout.write(protocol.encode_answer(answer))
     return ExitCode.DONE
+
+
+def _files(peer: str, enrolling: bool, name: str) -> int:
+    """Between the peer's rsync and the one here; what is said of errors it prints."""
+    try:
+        site = config.load()
+        _known(site, peer)
+        if enrolling:
+            raise BadRequest("An invitation's key may enrol and nothing else.")
+        from .operations import share
+
+        share.relay(site, peer, name, sys.stdin.fileno(), sys.stdout.fileno())
+    except OffsiteError as error:
+        _note(peer, error)
+        sys.stderr.write(f"{error.message} {error.hint}\n")
+        return error.exit_code
+    return ExitCode.DONE
+
+
+def _note(peer: str, error: OffsiteError) -> None:
+    if isinstance(error, BadRequest):
+        with suppress(OSError):  # a full disk: the peer gets its answer all the same
+            journal.record("bad-request", "", f"A request of {peer} was refused: {error}")
+
+
+def _known(site: Site, peer: str) -> None:
+    if peer not in site.peers:
+        raise BadRequest(f"There is no peer {peer} in the configuration here.")
 
 
 def _say_no(error: OffsiteError) -> int:
@@ -38,14 +68,13 @@ def _say_no(error: OffsiteError) -> int:
 
 
 def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -> protocol.Answer:
-    if peer not in site.peers:
-        raise BadRequest(f"There is no peer {peer} in the configuration here.")
+    _known(site, peer)
     if enrolling != isinstance(request, protocol.Enrol):
         raise BadRequest("An invitation's key may enrol and nothing else, and no other key may.")
     match request:
         case protocol.Report():
             return report(site, peer)
-        case protocol.Connect() | protocol.Stand() | protocol.Take():
+        case protocol.Connect() | protocol.Stand() | protocol.Take() | protocol.Share() | protocol.Unshare():
             return _as_it_runs(site, peer, request)
         case protocol.Replicate():
             from .operations import half
@@ -76,11 +105,17 @@ def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -
 
 
 def _as_it_runs(
-    site: Site, peer: str, request: protocol.Connect | protocol.Stand | protocol.Take
+    site: Site,
+    peer: str,
+    request: protocol.Connect | protocol.Stand | protocol.Take | protocol.Share | protocol.Unshare,
 ) -> protocol.Stance | protocol.Done:
     """What changes no configuration."""
     if isinstance(request, protocol.Connect):
         return _connect(site, peer, request.name)
+    if isinstance(request, protocol.Share | protocol.Unshare):
+        from .operations import share
+
+        return share.answer(site, peer, request)
     from .operations import turn
 
     return turn.answer(site, peer, request)

@@ -21,6 +21,9 @@ VERSION = 1
 MAX_BYTES = 65536
 """Of a request or an answer."""
 
+FILES = "files"
+"""In the place of a request, as the command for sshd and with a resource's name: the bytes that rsync exchanges."""
+
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOSTNAME = re.compile(rf"(?=.{{1,64}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
 """At most HOST_NAME_MAX, and nothing that the configuration would refuse."""
@@ -171,7 +174,25 @@ class Take:
     """What is overwritten there is kept in a snapshot; without room for one it is refused."""
 
 
-Request = Hello | Enrol | Report | Replicate | Enlarge | Release | Tune | Rename | Connect | Stand | Take
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Mount a snapshot of the copy there read-only, as it is now, so that its files can be read from here."""
+
+    VERB: ClassVar[str] = "share"
+    name: str = wire.text(RESOURCE_NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Unshare:
+    """End that; where nothing is shared there is nothing to do."""
+
+    VERB: ClassVar[str] = "unshare"
+    name: str = wire.text(RESOURCE_NAME)
+
+
+Request = (
+    Hello | Enrol | Report | Replicate | Enlarge | Release | Tune | Rename | Connect | Stand | Take | Share | Unshare
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +279,8 @@ ANSWERS: Mapping[type[Request], type[Answer]] = {
     Connect: Done,
     Stand: Stance,
     Take: Done,
+    Share: Done,
+    Unshare: Done,
 }
 
 _REQUESTS: dict[str, type[Any]] = {request.VERB: request for request in get_args(Request)}
@@ -274,6 +297,12 @@ def resource_of(site: Site, requester: str, name: str) -> Resource:
     if resource is None or resource.peer != requester:
         raise BadRequest(f"{requester} has no resource {name} here.")
     return resource
+
+
+def shared_files(command: str) -> str | None:
+    """Of which resource that command asks for the files; None for any other command."""
+    word, _, name = command.partition(" ")
+    return name if word == FILES and RESOURCE_NAME.match(name) else None
 
 
 def encode_request(request: Request) -> str:

@@ -88,3 +88,8 @@ def test_the_peer_s_refusal_is_a_refusal(programs: Programs) -> None:
     with pytest.raises(Refused, match="no room") as raised:
         ask()
     assert raised.value.hint == "make some"
+
+
+def test_files_come_over_the_same_line_and_are_asked_for_in_the_command() -> None:
+    assert peer.stream(SITE, SITE.peers["backup"], "test_a") == (*ARGV, "files", "test_a")
+    assert protocol.shared_files("files test_a") == "test_a"

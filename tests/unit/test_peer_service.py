@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from drbd_offsite import config, journal, peer_service, protocol
 from drbd_offsite.errors import ExitCode, Refused
 from drbd_offsite.model import Flavour
-from drbd_offsite.operations import enrol, half
+from drbd_offsite.operations import enrol, half, share
 
 from .conftest import Programs
 from .operations.test_half import REQUEST, bare
@@ -197,10 +197,67 @@ def test_a_peer_enlarges_and_releases_its_own_resources_only(backup: World) -> N
     assert backup.machine.kernel is None
 
 
+# -- what rsync has to say instead of a request -------------------------------------------------------
+
+
+def stream(command: str, peer: str = "server", *, enrolling: bool = False) -> tuple[int, str]:
+    """The exit code and what is said on standard error, which is all that is said of errors."""
+    stderr = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSH_ORIGINAL_COMMAND", command)
+        patch.setattr(sys, "stdin", SimpleNamespace(fileno=lambda: 7))
+        patch.setattr(sys, "stdout", SimpleNamespace(fileno=lambda: 8))
+        patch.setattr(sys, "stderr", stderr)
+        code = peer_service.serve(peer, enrolling=enrolling)
+    return code, stderr.getvalue()
+
+
+@pytest.mark.usefixtures("backup")
+def test_the_bytes_of_files_are_relayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    relayed: list[object] = []
+    monkeypatch.setattr(share, "relay", lambda _, *what: relayed.append(what))
+    assert stream("files test_a") == (ExitCode.DONE, "")
+    assert relayed == [("server", "test_a", 7, 8)]
+
+
+@pytest.mark.usefixtures("backup")
+@pytest.mark.parametrize(
+    ("command", "peer", "enrolling", "why"),
+    [
+        ("files test_a", "server", True, "may enrol and nothing else"),
+        ("files test_a", "stranger", False, "no peer stranger"),
+        ("files test_z", "server", False, "has no resource test_z"),
+    ],
+)
+def test_files_are_for_a_peer_that_shares_them(command: str, peer: str, enrolling: bool, why: str) -> None:
+    code, said = stream(command, peer, enrolling=enrolling)
+    assert (code, why in said) == (ExitCode.REFUSED, True)
+    assert journal.events()[-1]["event"] == "bad-request"
+
+
+def test_what_is_not_shared_now_is_said(backup: World) -> None:
+    del backup
+    assert serve(REQUEST)[0] == ExitCode.DONE
+    code, said = stream("files test_a")
+    assert code == ExitCode.REFUSED
+    assert said == "No look at test_a is shared by the backup now. Run it again.\n"
+
+
+@pytest.mark.usefixtures("backup")
+@pytest.mark.parametrize(
+    "command", ["files", "files ", "files ../x", "files a b", "files test_a\n", "files -x", " files test_a", "sh", "x"]
+)
+def test_any_other_command_is_none(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_ORIGINAL_COMMAND", command)
+    assert serve(protocol.Report())[0] == ExitCode.DONE
+
+
 def test_every_request_is_served(backup: World, monkeypatch: pytest.MonkeyPatch) -> None:
     del backup
     monkeypatch.setattr(enrol, "hello", lambda *_: protocol.Greeting("backup", "backup", "", journal.now()))
     monkeypatch.setattr(enrol, "enrol", lambda *_: protocol.Done())
-    for request in (protocol.Hello(), protocol.Report(), REQUEST, CONNECT, ENLARGE, RENAME, RELEASE):
+    monkeypatch.setattr(share, "answer", lambda *_: protocol.Done())
+    looks = (protocol.Share("test_a"), protocol.Unshare("test_a"))
+    for request in (protocol.Hello(), protocol.Report(), REQUEST, CONNECT, ENLARGE, RENAME, *looks, RELEASE):
         assert serve(request)[0] == ExitCode.DONE
     assert serve(ENROL, enrolling=True)[0] == ExitCode.DONE

@@ -33,6 +33,8 @@ REQUESTS = st.one_of(
     st.just(protocol.Hello()),
     st.just(protocol.Report()),
     st.builds(protocol.Connect, NAME),
+    st.builds(protocol.Share, NAME),
+    st.builds(protocol.Unshare, NAME),
     st.builds(protocol.Replicate, NAME, SIZE, HALF, st.booleans(), st.booleans()),
     st.builds(protocol.Enlarge, NAME, SIZE, st.booleans()),
     st.builds(protocol.Release, NAME, HALF, st.booleans(), st.booleans()),
@@ -343,6 +345,6 @@ def test_each_request_has_one_kind_of_answer() -> None:
 def test_the_vocabulary_is_fixed() -> None:
     assert {kind.VERB for kind in get_args(protocol.Request)} == {
         "hello", "enrol", "report", "replicate", "enlarge", "release", "tune", "rename", "connect",
-        "stand", "take",
+        "stand", "take", "share", "unshare",
     }  # fmt: skip
     assert all(dataclasses.is_dataclass(kind) for kind in (*get_args(protocol.Request), *KINDS))

@@ -10,6 +10,7 @@ import pytest
 
 from drbd_offsite.cli import common
 from drbd_offsite.errors import ExitCode
+from drbd_offsite.operations import share
 
 from . import golden
 from .test_packaging import DEBIAN, needs, output
@@ -23,6 +24,8 @@ UNITS = {
     "drbd-offsite-drill.service": "drbd-offsite-backup.drbd-offsite-drill.service",
     "drbd-offsite-drill.timer": "drbd-offsite-backup.drbd-offsite-drill.timer",
     "drbd-offsite-peer.socket": "drbd-offsite-common.drbd-offsite-peer.socket",
+    "drbd-offsite-turn@.service": "drbd-offsite-common@.drbd-offsite-turn.service",
+    "drbd-offsite-files@.service": "drbd-offsite-common@.drbd-offsite-files.service",
     "drbd-offsite-peer@.service": "drbd-offsite-common@.drbd-offsite-peer.service",
 }
 SYSTEM = Path("/lib/systemd/system")
@@ -106,6 +109,15 @@ def test_a_drill_that_is_stopped_is_asked_alone_and_has_time_to_clean_up() -> No
     assert "\nTimeoutStopSec=5min\n" in text
     assert f"\nSuccessExitStatus={int(ExitCode.WARNED)} {common.STOPPED}\n" in text
     assert "\nRestrictNamespaces=" not in text
+
+
+def test_a_look_that_is_shared_is_asked_alone_and_has_time_to_clean_up() -> None:
+    text = text_of("drbd-offsite-files@.service")
+    assert "\nKillMode=mixed\n" in text
+    assert f"\nSuccessExitStatus={common.STOPPED}\n" in text
+    assert "\nTimeoutStopSec=5min\n" in text
+    assert share.STOP_SECONDS > 5 * 60, "who asks for its end hears of it"
+    assert "\nTimeoutStartSec=infinity\n" in text
 
 
 def test_a_drill_that_was_missed_is_done_later() -> None:

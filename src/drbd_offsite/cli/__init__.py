@@ -39,8 +39,10 @@ VERBS = {
     "configure": "write the package's answers (from standard input) to the configuration",
     "watch": "react to volumes and tunnels that appear; run by systemd",
     "turn": "take a step of a failback or switchover for the peer; run by systemd",
+    "files": "share a look at a copy with the peer; run by systemd",
     "deliver": "hand out the alerts that wait; run by systemd",
     "peer-service": "answer one request of the peer; run by sshd",
+    "peer-files": "carry what rsync says to the peer and back; run by rsync",
 }
 """In the order of ``--help``. A module's name is its verb's, with "_" for "-"."""
 

@@ -21,7 +21,7 @@ from ..plan.assess import Level
 from . import VERBS, build
 from .status import SCHEMA
 
-CALLED = ("configure", "watch", "deliver", "peer-service")
+CALLED = ("configure", "watch", "turn", "files", "deliver", "peer-service", "peer-files")
 """Verbs for other programs; the completion does not offer them."""
 
 EXIT_CODES = {
@@ -31,7 +31,7 @@ EXIT_CODES = {
     ExitCode.REFUSED: "Refused, and nothing was changed; the message is the reason and the way on.",
     ExitCode.PEER_UNREACHABLE: "The peer did not answer, which says nothing about its data.",
     ExitCode.HELD: "A hold is in the way.",
-    ExitCode.WARNED: "Nothing is broken, and something has to be seen to (doctor, drill).",
+    ExitCode.WARNED: "Nothing is broken, and something has to be seen to (doctor, drill, failback).",
 }
 
 LEVELS = {

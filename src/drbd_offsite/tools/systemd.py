@@ -15,6 +15,11 @@ def turn_unit(turn: str, resource: str) -> str:
     return f"drbd-offsite-turn@{turn}:{resource}.service"
 
 
+def files_unit(resource: str) -> str:
+    """The unit that shares a look at a copy with the peer."""
+    return f"drbd-offsite-files@{resource}.service"
+
+
 def resource_unit(resource: str) -> str:
     """The unit of one resource. Its instance is not escaped: the unit uses %i and never %I."""
     return f"drbd-offsite@{resource}.service"

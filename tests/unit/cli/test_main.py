@@ -49,6 +49,8 @@ WANTED = {
     "failback": ["test_a"],
     "switchover": ["test_a"],
     "turn": ["yield:test_a"],
+    "files": ["test_a"],
+    "peer-files": ["test_a", "peer", "rsync"],
 }
 """What a verb cannot do without."""
 
