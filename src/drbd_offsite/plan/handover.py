@@ -190,6 +190,6 @@ def _loser(sides: Sides, found: Relation, want: Flavour, keep: Flavour | None) -
     raise Refused(
         f"Both machines have data that the other lacks: the server {amount(server.changed_bytes)}, the backup "
         f"{amount(backup.changed_bytes)}.",
-        "--keep server or --keep backup decides. What is given up is kept in a snapshot, from which files can be "
-        "brought over later.",
+        "--diff lists what differs file by file, --copy PATH brings files over to the machine whose data are to be "
+        "kept, and --keep server or --keep backup decides. What is given up is kept in a snapshot.",
     )
