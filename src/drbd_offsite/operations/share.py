@@ -13,10 +13,11 @@ from pathlib import Path
 
 from .. import files, protocol
 from ..errors import Refused, ToolFailed
+from ..host import observe
 from ..model import Resource, Site
 from ..plan.look import Verdict
 from ..run import between, run
-from ..tools import rsync, systemd
+from ..tools import filesystem, rsync, systemd
 from . import deputy, inspect
 from .inspect import Look
 
@@ -32,6 +33,8 @@ IDLE_SECONDS = 600.0
 
 LONGEST_SECONDS = 24 * 3600.0
 """Of a comparison, and of a look that is being made: a filesystem may have many files."""
+
+FLUSH_SECONDS = 600.0
 
 STOP_SECONDS = 330.0
 """A little more than the unit has (TimeoutStopSec)."""
@@ -60,7 +63,7 @@ def share(site: Site, resource: Resource, tell: Tell, ready: Callable[[], None])
     """
     with deputy.leaving_word(ANSWERS, resource.name):
         installed(site)
-        with inspect.opened(site, resource, LABEL, tell) as look:
+        with looked_into(site, resource, tell) as look:
             directory = mounted(site, look)
             DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
             config = DIRECTORY / f"{resource.name}.conf"
@@ -71,6 +74,17 @@ def share(site: Site, resource: Resource, tell: Tell, ready: Callable[[], None])
                     _serve(listener, rsync.daemon(str(config)), tell)
                 finally:
                     files.remove(config)
+
+
+@contextmanager
+def looked_into(site: Site, resource: Resource, tell: Tell) -> Iterator[Look]:
+    """`inspect.opened`, with what is written to it here until now where it is mounted: a snapshot of the volume below
+    DRBD has nothing of what is in memory only.
+    """
+    for target in observe(site).mounted_at(resource.here.minor):
+        run(filesystem.flush_mounted(target), timeout=FLUSH_SECONDS)
+    with inspect.opened(site, resource, LABEL, tell) as look:
+        yield look
 
 
 def installed(site: Site) -> None:

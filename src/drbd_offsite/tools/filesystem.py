@@ -67,6 +67,11 @@ def mount_from_fstab(target: str) -> Argv:
     return ("mount", target)
 
 
+def flush_mounted(target: str) -> Argv:
+    """To the disk with what is written to a mounted filesystem and still in memory."""
+    return ("sync", "--file-system", target)
+
+
 def unmount(target: str) -> Argv:
     return ("umount", target)
 

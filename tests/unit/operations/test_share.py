@@ -14,9 +14,11 @@ import pytest
 
 from drbd_offsite import journal, protocol
 from drbd_offsite.errors import BadRequest, Refused, ToolFailed
+from drbd_offsite.model import Flavour
 from drbd_offsite.operations import share
 from drbd_offsite.tools import rsync, systemd
 
+from .. import make
 from ..conftest import Answer, Programs
 from .looked import SITE, TREE, Copy
 
@@ -108,6 +110,21 @@ def test_what_a_killed_one_has_left_is_in_nobody_s_way(copy: Copy, programs: Pro
         (share.DIRECTORY / name).touch()
     share.share(SITE, RESOURCE, silent, lambda: call().close())
     assert (left(), copy.left) == ([], [])
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_is_written_here_is_on_the_disk_before_the_snapshot(
+    copy: Copy, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flushed(_: str) -> Answer:
+        assert copy.changes == []
+        return Answer()
+
+    programs.allow(("sync", "--file-system", "/srv/a"), flushed)
+    serves = make.host(Flavour.BACKUP, mounts=(make.mount((147, 0), "/srv/a"),))
+    monkeypatch.setattr(share, "observe", lambda _: serves)
+    share.share(SITE, RESOURCE, silent, lambda: None)
+    assert ("sync", "--file-system", "/srv/a") in programs.ran
 
 
 def test_without_rsync_nothing_is_made_and_the_peer_hears_why(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
