@@ -18,7 +18,7 @@ from ..observed import Role
 from ..plan import compare as plan
 from ..plan.compare import Difference
 from ..run import Completed, run
-from ..tools import rsync
+from ..tools import contained, rsync
 from ..tools.rsync import Change
 from . import inspect, share
 
@@ -43,11 +43,13 @@ def differences(site: Site, resource: Resource, tell: Tell) -> list[Difference]:
     Raises Refused where one of them cannot be looked at, ToolFailed where not all of them could be compared,
     PeerUnreachable.
     """
-    with _alone(site, resource), inspect.opened(site, resource, share.LABEL, tell) as look:
+    with _alone(site, resource), share.looked_into(site, resource, tell) as look:
         directory = share.mounted(site, look)
         with _shared(site, resource, tell):
             tell(f"{resource.name}: comparing all files")
-            done = run(rsync.compare(resource.name, str(directory)), timeout=share.LONGEST_SECONDS, accept=None)
+            # With all that rsync starts: what is left of it would keep the snapshot here in use.
+            argv = contained.enclosed(rsync.compare(resource.name, str(directory)))
+            done = run(argv, timeout=share.LONGEST_SECONDS, accept=None)
         if done.returncode:
             raise ToolFailed(
                 f"Not all files could be compared, so what differs is not known: {_complaint(done)}",

@@ -11,7 +11,7 @@ from drbd_offsite.model import Flavour
 from drbd_offsite.observed import Role
 from drbd_offsite.operations import compare, share
 from drbd_offsite.plan.compare import Difference
-from drbd_offsite.tools import rsync
+from drbd_offsite.tools import contained, rsync
 from drbd_offsite.tools.rsync import Change, What
 
 from .. import make
@@ -52,7 +52,7 @@ def _installed(programs: Programs) -> None:
 
 
 def argv() -> tuple[str, ...]:
-    return rsync.compare("test_a", str(share.inspect.DIRECTORY / "test_a"))
+    return contained.enclosed(rsync.compare("test_a", str(share.inspect.DIRECTORY / "test_a")))
 
 
 def test_what_differs_is_listed_and_nothing_stays(copy: Copy, server: Peer, programs: Programs) -> None:
