@@ -344,10 +344,10 @@ def _error(body: object) -> OffsiteError:
     if not isinstance(body, dict) or {key: type(value) for key, value in body.items()} != form:
         return BadRequest("The peer reports an error in a form that is not agreed on.")
     kind = _ERRORS.get(body["exit_code"], OffsiteError)
-    return kind(f"The peer says: {_printable(body['message'])}", _printable(body["hint"]))
+    return kind(f"The peer says: {printable(body['message'])}", printable(body["hint"]))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A peer's text must not be able to steer our terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text[:2000])
 

@@ -143,4 +143,4 @@ def _served(site: Site, resource: Resource) -> str:
 
 
 def _complaint(done: Completed) -> str:
-    return f"rsync ended with {done.returncode}: {done.complaint}"
+    return f"rsync ended with {done.returncode}: {protocol.printable(done.complaint)}"

@@ -73,8 +73,8 @@ def test_what_differs_is_listed_and_nothing_stays(copy: Copy, server: Peer, prog
 
 
 def test_a_comparison_that_was_not_of_all_says_nothing(copy: Copy, server: Peer, programs: Programs) -> None:
-    programs.allow(argv(), Answer(OUTPUT, 23, "some files could not be transferred"))
-    with pytest.raises(ToolFailed, match="what differs is not known: rsync ended with 23: some files"):
+    programs.allow(argv(), Answer(OUTPUT, 23, "some files \x1b[2J"))
+    with pytest.raises(ToolFailed, match="what differs is not known: rsync ended with 23: some files \\?"):
         compare.differences(SITE, RESOURCE, print)
     assert server.asked == ["share", "unshare"]
     assert copy.left == []
