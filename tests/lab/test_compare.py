@@ -74,6 +74,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.expects("Split-Brain detected")  # which a person has resolved, as the kernel says
 def test_after_a_split_each_side_sees_what_differs_and_takes_what_it_wants(lab: Lab) -> None:
     lab.enter(IN_USE)

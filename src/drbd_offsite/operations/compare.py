@@ -4,6 +4,7 @@ The other machine shares a look at its copy (share.py), which rsync reads throug
 command, and are gone with it.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +82,14 @@ def bring(site: Site, resource: Resource, paths: list[str], tell: Tell) -> Broug
         f"From the {site.flavour.other} to {into}: {len(changes)}; what was there before has {suffix} behind its name.",
         paths=[plan.shown(path) for path in paths],
     )
-    return Brought(into, changes, suffix, _complaint(done) if done.returncode else "")
+    complaint = _complaint(done) if done.returncode else _nowhere(site, into, paths)
+    return Brought(into, changes, suffix, complaint)
+
+
+def _nowhere(site: Site, into: str, paths: list[str]) -> str:
+    """What has not come and is not here either. rsync may end with 0 for it (seen, through the tunnel)."""
+    missing = [plan.shown(path) for path in paths if not os.path.lexists(os.path.join(into, path))]  # noqa: PTH118
+    return f"on the {site.flavour.other} there is no {', '.join(missing)}" if missing else ""
 
 
 @contextmanager

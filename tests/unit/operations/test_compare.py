@@ -160,6 +160,7 @@ def test_files_are_brought_to_where_it_is_mounted(
     server: Peer, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served(monkeypatch)
+    monkeypatch.setattr(compare.os.path, "lexists", lambda _: True)
     real = Rsync(programs, Answer(">f.s....... b\n"))
     found = compare.bring(SITE, RESOURCE, ["b", "two words/*", "latin-\udcfc"], print)
     assert real.paths == "b\0two words/*\0latin-\udcfc\0"
@@ -169,6 +170,17 @@ def test_files_are_brought_to_where_it_is_mounted(
     assert list(share.DIRECTORY.iterdir()) == []
     (event,) = journal.events()
     assert (event["event"], event["paths"]) == ("files-brought", ["b", "two words/*", "$'latin-\\374'"])
+
+
+def test_what_is_nowhere_is_said_though_rsync_has_not(
+    server: Peer, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(monkeypatch)
+    monkeypatch.setattr(compare.os.path, "lexists", lambda path: path == "/srv/a/b")
+    Rsync(programs, Answer(">f.s....... b\n"))
+    found = compare.bring(SITE, RESOURCE, ["b", "c"], print)
+    assert found.complaint == "on the server there is no c"
+    assert server.asked == ["share", "unshare"]
 
 
 def test_what_did_not_come_is_said(server: Peer, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
