@@ -104,6 +104,7 @@ def _await(machine: Machine, healthy: tuple[int, dict[str, str]], what: str) -> 
     machine.wait_for(f"{what} is over", lambda: examined(machine) == healthy, 150)
 
 
+@pytest.mark.thorough  # eight minutes: two dozen looks at everything, on an emulated processor
 def test_what_is_wrong_is_found_and_after_its_remedy_no_more(lab: Lab) -> None:
     lab.enter(REPLICATING)
     healthy = {machine.name: examined(machine) for machine in lab.machines}
