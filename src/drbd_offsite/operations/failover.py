@@ -50,7 +50,7 @@ def failover(
     with files.lock(f"resource-{name}", LOCK_SECONDS):
         operation = journal.operations().get(f"{plan.VERB}-{name}")
         if operation is None:
-            guards.enforce(_unfinished(site, name))
+            guards.enforce(_unfinished(name))
             host = survey(site)
             guards.enforce(_served_here(host, resource))
             server = look_for_server(site, resource, host)
@@ -79,9 +79,8 @@ def _remembered(kind: str, name: str) -> dict[str, object]:
     return journal.remembered(kind).get(name, {})
 
 
-def _unfinished(site: Site, name: str) -> Refused | None:
+def _unfinished(name: str) -> Refused | None:
     """Of what is half done nobody knows what it is good for."""
-    del site
     others = [o for o in journal.operations().values() if o.resource == name and o.verb in ("replicate", "release")]
     if not others:
         return None

@@ -24,6 +24,8 @@ from .restore_point import DISCARDS, KEPT
 
 TURNED = "turned"
 """The last step that was taken here and cannot be seen (`journal.remembered`)."""
+SETTLED = (TURNED, DISCARDS)
+"""Under which nothing is remembered any more when it is over."""
 ANSWERS = "turn-answers"
 """Why a step has failed that a unit of its own has taken for the peer."""
 UNIT_SECONDS = 900.0
@@ -75,10 +77,15 @@ def _leftovers(site: Site, host: Host, resource: Resource) -> bool:
     seen = host.drbd.get(resource.name)
     serves = seen is not None and seen.role is Role.PRIMARY
     setters = {hold.set_by for hold in host.holds.get(resource.name, ())}
-    # A server that has given it away keeps its hold: it is what keeps it from serving at the next boot.
-    mine = plan.CONNECTING | (plan.PROMOTING if serves or site.flavour is Flavour.BACKUP else frozenset({"taken-over"}))
-    noted = resource.name in journal.remembered(TURNED) or resource.name in journal.remembered(DISCARDS)
-    return noted or bool(setters & mine)
+    noted = any(resource.name in journal.remembered(kind) for kind in SETTLED)
+    return noted or bool(setters & _settling(site, serves))
+
+
+def _settling(site: Site, serves: bool) -> frozenset[str]:
+    """The setters whose holds end when it is over. A server that has given it away keeps its own: it is what keeps it
+    from serving at the next boot.
+    """
+    return plan.CONNECTING | (plan.PROMOTING if serves or site.flavour is Flavour.BACKUP else frozenset({"taken-over"}))
 
 
 def _reason(host: Host, resource: Resource, concerned: Callable[[Hold], bool]) -> str:
@@ -103,9 +110,8 @@ def take(site: Site, resource: Resource, turn: Turn, keep: bool, tell: Tell) -> 
                 _lift(resource, plan.CONNECTING, turn)
                 _connect(site, resource)
             case Turn.SETTLE:
-                serving = site.flavour is Flavour.BACKUP or _primary(site, resource)
-                _lift(resource, plan.CONNECTING | (plan.PROMOTING if serving else frozenset({"taken-over"})), turn)
-                for kind in (TURNED, DISCARDS):
+                _lift(resource, _settling(site, _primary(site, resource)), turn)
+                for kind in SETTLED:
                     journal.forget(kind, resource.name)
             case Turn.SERVE:
                 pass
