@@ -5,7 +5,6 @@
 # make lab-thorough    every test on real machines; lab, which check runs, leaves out the variants
 # make demo            the main job on two machines that stay afterwards; make demo-stop ends them
 # make check           lint, debs with the unit tests, lint-packages, reproducible, lab: has to pass before a change lands
-# make lab-thorough    every test on real machines; lab, which check runs, leaves the variants out
 # make check-long      check, with every test on real machines and ten times as many power cuts
 
 SHELL := /bin/sh

@@ -4,11 +4,13 @@
     history_guest.py read DIRECTORY             prints the numbers of the records that are whole, as ranges
 
 A record goes to the next of several files, so that what is there of one says nothing of the others. What was written
-is said on the serial console, which is outside of the machine: "history N" comes after fdatasync has returned.
+is said on the serial console, which is outside of the machine: "history N SECONDS" comes after fdatasync has returned,
+with the time since the epoch.
 """
 
 import os
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -39,12 +41,13 @@ def write(directory: str, first: int) -> None:
         file, offset = place(number)
         os.pwrite(files[file], record(number), offset)
         os.fdatasync(files[file])
-        os.write(console, f"history {number}\n".encode())
+        os.write(console, f"history {number} {time.time():.2f}\n".encode())
         number += 1
 
 
 def read(directory: str) -> None:
-    contents = [Path(f"{directory}/history-{i}").read_bytes() for i in range(FILES)]
+    paths = [Path(f"{directory}/history-{i}") for i in range(FILES)]
+    contents = [path.read_bytes() if path.exists() else b"" for path in paths]  # one that is missing has no record
     found = []
     for number in range(PREALLOCATED // RECORD * FILES):
         file, offset = place(number)

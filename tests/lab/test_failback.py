@@ -10,7 +10,20 @@ from . import product, volume
 from .lab import Lab
 from .machine import Machine
 from .test_bad_days import REFUSED, UNREACHABLE, refused
-from .test_failover import CONF, FAILOVER, IN_USE, WHERE, checksum, hooks, lose_the_server, served, write
+from .test_failover import (
+    CONF,
+    FAILOVER,
+    IN_USE,
+    ON_BOTH_FILESYSTEMS,
+    STAGES,
+    WHERE,
+    checksum,
+    hooks,
+    look_inside,
+    lose_the_server,
+    served,
+    write,
+)
 from .test_healing import TUNNEL
 
 FAILBACK = "drbd-offsite failback --yes test_a"
@@ -54,12 +67,13 @@ def split(lab: Lab, *, server_writes: bool, backup_writes: bool) -> dict[str, st
 
 
 @pytest.mark.expects("Split-Brain detected")  # which a person has resolved, as the kernel says
-def test_case_1_nothing_was_written_on_the_backup(lab: Lab) -> None:
+@ON_BOTH_FILESYSTEMS
+def test_case_1_nothing_was_written_on_the_backup(lab: Lab, fstype: str) -> None:
     """The how-to's story: the tunnel down, promoted, mounted read-only, looked at, and back."""
-    lab.enter(IN_USE)
+    lab.enter(STAGES[fstype])
     server, backup = lab.machines
     written = split(lab, server_writes=True, backup_writes=False)
-    backup.run("mount -o ro,noload /dev/drbd/by-disk/local/test_a /mnt")
+    look_inside(backup, "/dev/drbd/by-disk/local/test_a")
     volume.check(backup, "/mnt")
     backup.run("umount /mnt")
     done = backup.run(FAILBACK, timeout=600)
@@ -67,12 +81,14 @@ def test_case_1_nothing_was_written_on_the_backup(lab: Lab) -> None:
     assert checksum(server, "from-server") == written["server"]
     server.run(f"findmnt {WHERE}")  # it was never interrupted
     back_on_the_server(lab)
-    assert backup.run(FAILBACK, timeout=300).stdout.startswith("test_a: served by the server")
+    for machine in lab.machines:  # and once more, from either side
+        assert machine.run(FAILBACK, timeout=300).stdout.startswith("test_a: served by the server")
 
 
+@ON_BOTH_FILESYSTEMS
 @pytest.mark.parametrize("by", [pytest.param("server", marks=pytest.mark.thorough), "backup"])
-def test_case_2_only_the_backup_has_new_data(lab: Lab, by: str) -> None:
-    lab.enter(IN_USE)
+def test_case_2_only_the_backup_has_new_data(lab: Lab, by: str, fstype: str) -> None:
+    lab.enter(STAGES[fstype])
     server, backup = lab.machines
     lose_the_server(lab)
     backup.run(FAILOVER, timeout=300)
@@ -97,8 +113,9 @@ def test_case_2_only_the_backup_has_new_data(lab: Lab, by: str) -> None:
 
 @pytest.mark.expects("Split-Brain detected")  # which a person has resolved, as the kernel says
 @pytest.mark.thorough
-def test_case_3_only_the_server_has_new_data(lab: Lab) -> None:
-    lab.enter(IN_USE)
+@pytest.mark.parametrize("fstype", STAGES)
+def test_case_3_only_the_server_has_new_data(lab: Lab, fstype: str) -> None:
+    lab.enter(STAGES[fstype])
     server, backup = lab.machines
     # Nothing is mounted there, and the resource had been promoted and demoted again by hand.
     written = split(lab, server_writes=True, backup_writes=False)
@@ -110,9 +127,10 @@ def test_case_3_only_the_server_has_new_data(lab: Lab) -> None:
 
 
 @pytest.mark.expects("Split-Brain detected")  # which a person has resolved, as the kernel says
+@ON_BOTH_FILESYSTEMS
 @pytest.mark.parametrize("keep", [pytest.param("server", marks=pytest.mark.thorough), "backup"])
-def test_case_4_both_have_and_a_person_decides(lab: Lab, keep: str) -> None:
-    lab.enter(IN_USE)
+def test_case_4_both_have_and_a_person_decides(lab: Lab, keep: str, fstype: str) -> None:
+    lab.enter(STAGES[fstype])
     server, backup = lab.machines
     written = split(lab, server_writes=True, backup_writes=True)
     for machine in lab.machines:
@@ -128,7 +146,7 @@ def test_case_4_both_have_and_a_person_decides(lab: Lab, keep: str) -> None:
     back_on_the_server(lab)
     loser: Machine = getattr(lab, other)
     # What was given up is in the snapshot, which can be mounted.
-    loser.run("mount -o ro,noload /dev/local/test_a_discarded /mnt")
+    look_inside(loser, "/dev/local/test_a_discarded")
     assert loser.run(f"sha256sum /mnt/from-{other}").stdout.split()[0] == written[other]
     loser.run("umount /mnt")
 
@@ -229,7 +247,7 @@ def test_ten_rounds_of_split_brain_each_refused_and_each_kept(lab: Lab) -> None:
         loser: Machine = getattr(lab, "backup" if keep == "server" else "server")
         lab.server.run(f"{FAILBACK} --keep {keep}", timeout=600)
         back_on_the_server(lab)
-        loser.run("mount -o ro,noload /dev/local/test_a_discarded /mnt")
+        look_inside(loser, "/dev/local/test_a_discarded")
         assert loser.run(f"sha256sum /mnt/from-{loser.name}").stdout.split()[0] == written[loser.name]
         loser.run("umount /mnt && lvremove -q -y local/test_a_discarded")
         lab.server.run(f"rm -f {WHERE}/from-*")

@@ -11,7 +11,8 @@ from .lab import Lab, Stage
 from .machine import Machine
 from .stages import REPLICATING
 from .test_bad_days import FAILED, REFUSED, refused
-from .test_healing import TUNNEL, _fast_link, _resyncing, _slow_link
+from .test_healing import TUNNEL, _fast_link, _holders, _resyncing, _slow_link
+from .test_restore_point import _filled, _little_room, _policy, _resync_while_writing
 
 WHERE = "/srv/test_a"
 CONF = "/etc/drbd-offsite/drbd-offsite.conf"
@@ -32,7 +33,28 @@ def _in_use(lab: Lab) -> None:
     product.await_up_to_date(lab)
 
 
+def _in_use_xfs(lab: Lab) -> None:
+    """The same files on XFS. One as small as a test's is for tests alone (mkfs.xfs)."""
+    lab.server.run(f"mkdir /root/known && mount {product.DEVICE} /mnt && cp -a /mnt/. /root/known && umount /mnt")
+    lab.server.run(f"TEST_DIR=x TEST_DEV=x QA_CHECK_FS=x mkfs.xfs -q -f {product.DEVICE}", timeout=300)
+    _in_use(lab)
+    lab.server.run(f"cp -a /root/known/. {WHERE} && sync -f {WHERE}")
+    product.await_up_to_date(lab)
+
+
 IN_USE = Stage("in-use", _in_use, REPLICATING, product.await_up_to_date)
+IN_USE_XFS = Stage("in-use-xfs", _in_use_xfs, REPLICATING, product.await_up_to_date)
+
+STAGES = {"ext4": IN_USE, "xfs": IN_USE_XFS}
+
+ON_BOTH_FILESYSTEMS = pytest.mark.parametrize("fstype", ["ext4", pytest.param("xfs", marks=pytest.mark.thorough)])
+
+
+def look_inside(machine: Machine, device: str) -> None:
+    """Mount what is on a device at /mnt so that nothing is written, not even a journal."""
+    options = {"ext4": "ro,noload", "xfs": "ro,norecovery,nouuid"}
+    found = machine.run(f"blkid -o value -s TYPE {device}").stdout.strip()
+    machine.run(f"mount -o {options[found]} {device} /mnt")
 
 
 def served(lab: Lab, machine: Machine) -> None:
@@ -59,11 +81,14 @@ def hooks(machine: Machine) -> list[str]:
 
 def lose_the_server(lab: Lab) -> None:
     lab.server.power_off()
-    lab.backup.wait_for("the server is missed", "! grep -q cs:Connected /proc/drbd")
+    lab.backup.wait_for("the server is missed", "grep -Eq 'cs:(WFConnection|StandAlone)' /proc/drbd", 90)
 
 
-def test_the_backup_takes_over_from_a_server_that_is_gone_and_serves_after_its_own_reboot(lab: Lab) -> None:
-    lab.enter(IN_USE)
+@ON_BOTH_FILESYSTEMS
+def test_the_backup_takes_over_from_a_server_that_is_gone_and_serves_after_its_own_reboot(
+    lab: Lab, fstype: str
+) -> None:
+    lab.enter(STAGES[fstype])
     backup = lab.backup
     sent = write(lab.server, "before")
     product.await_up_to_date(lab)
@@ -127,8 +152,9 @@ def test_what_stands_in_the_way_is_said_before_anything_is_changed(lab: Lab) -> 
 
 
 @pytest.mark.thorough
-def test_a_copy_in_the_middle_of_a_resync_gives_its_place_to_the_restore_point(lab: Lab) -> None:
-    lab.enter(IN_USE)
+@pytest.mark.parametrize("fstype", STAGES)
+def test_a_copy_in_the_middle_of_a_resync_gives_its_place_to_the_restore_point(lab: Lab, fstype: str) -> None:
+    lab.enter(STAGES[fstype])
     server, backup = lab.machines
     old = write(server, "old")
     product.await_up_to_date(lab)
@@ -158,6 +184,51 @@ def test_a_copy_in_the_middle_of_a_resync_gives_its_place_to_the_restore_point(l
     server.wait_for("it is mounted there", f"findmnt {WHERE} || mount {product.DEVICE} {WHERE}")
     volume.check(server, WHERE)
     assert checksum(server, "old") == old
+
+
+@pytest.mark.thorough
+def test_a_copy_whose_restore_point_has_overflowed_is_not_served(lab: Lab) -> None:
+    lab.enter(IN_USE)
+    server, backup = lab.machines
+    _little_room(lab)
+    _resync_while_writing(lab, 45)
+    backup.wait_for("it has overflowed", lambda: _filled(backup) == 100.0, 120)
+    lose_the_server(lab)
+    refused(backup, FAILOVER, REFUSED, "has overflowed and keeps nothing", "make a snapshot")
+    seen = product.resource(backup)
+    assert (seen["role"], seen["disk"], product.status(backup)["operations"]) == ("Secondary", "Inconsistent", [])
+    # The server comes back after all, and nothing had to be undone.
+    backup.run("drbdadm resume-sync test_a", check=False)
+    server.start()
+    product.await_up_to_date(lab, deadline=240)
+    server.wait_for(
+        "the copies are the same",
+        lambda: product.checksum(server, product.VOLUME) == product.checksum(backup, product.VOLUME),
+        90,
+    )
+
+
+@pytest.mark.thorough
+def test_a_copy_that_could_not_be_kept_was_not_overwritten_and_is_served_as_it_was(lab: Lab) -> None:
+    """The volume group is full, and the site wants a restore point before every resync."""
+    lab.enter(IN_USE)
+    server, backup = lab.machines
+    old = write(server, "old")
+    _policy(backup, "require")
+    backup.run("lvcreate -q -y -l 100%FREE -n filler local")
+    product.await_up_to_date(lab)
+    lab.cut_link()
+    server.wait_for("the line is known to be dead", "! grep -q cs:Connected /proc/drbd", 120)
+    write(server, "new")
+    lab.mend_link()
+    backup.wait_for("it is held", lambda: _holders(backup) == ["restore-point"], 150)
+    lose_the_server(lab)
+    said = backup.run(FAILOVER, timeout=300).stderr
+    print(said)
+    assert " ago." in said
+    served(lab, backup)
+    assert checksum(backup, "old") == old
+    backup.run(f"! test -e {WHERE}/new")
 
 
 @pytest.mark.thorough

@@ -10,6 +10,7 @@ import random
 import re
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,26 +42,36 @@ class Verdict:
     """Records 1 to this one; what comes after it is missing."""
 
 
-def begin(machine: Machine) -> int:
-    """Start to write; where the console is by then."""
+RECEIVED = "grep -o 'nr:[0-9]*' /proc/drbd"
+
+
+def begin(lab: Lab) -> int:
+    """Start to write on the server; where its console is when it has arrived on the backup.
+
+    After a rewind the tunnel may be about to begin anew, with both ends connected as far as DRBD knows.
+    """
+    machine = lab.server
     machine.copy_to(GUEST, "/root/history.py")
     start = machine.console.stat().st_size
+    before = lab.backup.run(RECEIVED).stdout
     machine.run(f"rm -f /run/history-stop; setsid python3 /root/history.py write {WHERE} >/dev/null 2>&1 &")
-    machine.wait_for("it writes", lambda: acknowledged(machine, start) > 0)
+    machine.wait_for("it writes", lambda: acknowledged(machine, start))
+    lab.backup.wait_for("it arrives", lambda: lab.backup.run(RECEIVED).stdout != before, 240)
+    product.await_up_to_date(lab)
     return start
 
 
-def acknowledged(machine: Machine, start: int) -> int:
-    """The last record that was said to be on the disk. The last line may be half of one."""
+def acknowledged(machine: Machine, start: int) -> dict[int, float]:
+    """The records that were said to be on the disk, and when (since the epoch). The last line may be half of one."""
     with machine.console.open("rb") as console:
         console.seek(start)
         text = console.read().decode(errors="replace")
-    return max((int(number) for number in re.findall(r"history (\d+)\r?\n", text)), default=0)
+    return {int(number): float(at) for number, at in re.findall(r"history (\d+) ([\d.]+)\r?\n", text)}
 
 
 def stop(machine: Machine) -> None:
     machine.run("touch /run/history-stop")
-    machine.wait_for("the writer has ended", "! pgrep -f history.py")
+    machine.wait_for("the writer has ended", "! pgrep -f '[h]istory.py'")
 
 
 def judge(machine: Machine, said: int) -> Verdict:
@@ -121,7 +132,7 @@ def test_after_a_cut_the_backup_has_a_prefix_of_what_was_acknowledged(lab: Lab) 
         name = names[number % len(names)]
         seconds = chance.uniform(0.0, LONGEST_SECONDS)
         lab.enter(IN_USE)
-        start = begin(lab.server)
+        start = begin(lab)
         MOMENTS[name](lab)
         time.sleep(seconds)
         lab.server.power_off()
@@ -130,13 +141,21 @@ def test_after_a_cut_the_backup_has_a_prefix_of_what_was_acknowledged(lab: Lab) 
         try:
             lose_the_server(lab)
             out = lab.backup.run(FAILOVER, timeout=600).stderr
-            verdict = judge(lab.backup, said)
+            verdict = judge(lab.backup, max(said))
         except (AssertionError, DeadlinePassedError) as error:
             raise AssertionError(f"seed {SEED}, cut {number + 1}, {name}, after {seconds:.1f} s: {error}") from error
-        age = next((line for line in out.splitlines() if " ago." in line), "")
-        missing = verdict.acknowledged - verdict.present
-        print(f"cut {number + 1} ({name}, {seconds:.1f} s): {verdict.acknowledged} acknowledged, "
-              f"{max(missing, 0)} missing; {age}", flush=True)  # fmt: skip
+        missing = max(verdict.acknowledged - verdict.present, 0)
+        print(f"cut {number + 1} ({name}, {seconds:.1f} s): {verdict.acknowledged} acknowledged, {missing} missing; "
+              f"{_claimed(out, said, verdict)}", flush=True)  # fmt: skip
+
+
+def _claimed(out: str, said: dict[int, float], verdict: Verdict) -> str:
+    """How old it is, as failover has said before, and how old it was."""
+    found = re.search(r"as it was at (\S+),", out)
+    if found is None or verdict.present >= verdict.acknowledged:
+        return f"said: {found[1] if found else 'not known'}"
+    off = datetime.fromisoformat(found[1]).timestamp() - said[verdict.present + 1]
+    return f"said: {found[1]}, {abs(off):.1f} s {'after' if off > 0 else 'before'} the first that is missing"
 
 
 def _fast_link_on_the_backup(lab: Lab) -> None:
@@ -146,10 +165,10 @@ def _fast_link_on_the_backup(lab: Lab) -> None:
 def test_a_switchover_loses_not_one_record(lab: Lab) -> None:
     lab.enter(IN_USE)
     server, backup = lab.machines
-    start = begin(server)
+    start = begin(lab)
     time.sleep(10)
     stop(server)
-    said = acknowledged(server, start)
+    said = max(acknowledged(server, start))
     server.run("drbd-offsite switchover --yes test_a", timeout=300)
     assert judge(backup, said) == Verdict(said, said)
     # And a busy one, whose writer is stopped with it.
@@ -157,10 +176,10 @@ def test_a_switchover_loses_not_one_record(lab: Lab) -> None:
     server.run(f"findmnt {WHERE} || mount {product.DEVICE} {WHERE}")
     _slow_link(lab)
     server.run(f"rm -f {WHERE}/history-*; sync")
-    start = begin(server)
+    start = begin(lab)
     server.run(f"dd if=/dev/urandom of={WHERE}/load bs=1M count=6 conv=fsync status=none")
     stop(server)
-    said = acknowledged(server, start)
+    said = max(acknowledged(server, start))
     server.run("drbd-offsite switchover --yes test_a", timeout=300)
     assert judge(backup, said) == Verdict(said, said)
     _fast_link(lab)

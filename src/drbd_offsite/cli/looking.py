@@ -26,8 +26,11 @@ def look(site: Site, resource: Resource) -> int:
 def rehearse(site: Site, resource: Resource) -> int:
     """The steps of a failover on a snapshot, which is gone afterwards."""
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "failover"))
+    from ..host import observe
+    from ..operations.failover import mountable
     from ..operations.serve import to_run
 
+    guards.enforce(mountable(observe(site), resource))
     hooks = to_run()
     with inspect.opened(site, resource, "test of a failover", tell) as found:
         _report(found)

@@ -55,7 +55,7 @@ def failover(
             guards.enforce(_served_here(host, resource))
             server = look_for_server(site, resource, host)
             guards.enforce(plan.refusal(resource, host, server, force))
-            guards.enforce(_mountable(host, resource))
+            guards.enforce(mountable(host, resource))
             to_run()  # what must not be run is refused now, and not at the end
             copy = plan.copy(resource, host, _remembered(LOST, name), _remembered(TAKEN, name))
             lines = plan.loss(resource, server, copy, journal.now())
@@ -101,7 +101,7 @@ def _served_here(host: Host, resource: Resource) -> Refused | None:
     )
 
 
-def _mountable(host: Host, resource: Resource) -> Refused | None:
+def mountable(host: Host, resource: Resource) -> Refused | None:
     """Whether something else is at the place where it is to be mounted."""
     other = [m for m in host.mounts if m.target == resource.mount]
     if not resource.mount or not other:

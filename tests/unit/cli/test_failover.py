@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from drbd_offsite import config
+from drbd_offsite import config, host
 from drbd_offsite.cli import consent, failback, failover, handing, looking, switchover
 from drbd_offsite.errors import ExitCode, Refused
 from drbd_offsite.model import Flavour, VolumeName
@@ -148,6 +148,15 @@ def test_a_failover_is_rehearsed_on_a_snapshot(
     said = command("failover", "--test", "--all")
     assert said.code == code
     assert ("would be served as a device" in said.out) is (directory is not None)
+
+
+def test_a_rehearsal_ends_where_something_else_has_the_place(command: Command) -> None:
+    conf = config.PATH.read_text()
+    config.PATH.write_text(conf.replace("[[test_a]]", "[[test_a]]\nmount = /srv/a", 1))
+    host.MOUNTINFO.write_text("30 1 0:55 / /srv/a rw - tmpfs none rw\n")
+    said = command("failover", "--test", "test_a")
+    assert said.code == ExitCode.REFUSED
+    assert "none is mounted there" in said.err
 
 
 def test_a_look_and_a_test_are_two_things(command: Command) -> None:
