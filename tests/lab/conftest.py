@@ -22,9 +22,10 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM"))
 
 
-def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
-    """Remember for the fixtures that the test failed."""
+def pytest_exception_interact(node: pytest.Item | pytest.Collector, report: pytest.TestReport) -> None:
+    """Remember for the fixtures that the test failed; whoever follows a run of hours sees why at once."""
     node.stash[FAILED] = True
+    print(f"\n{report.longreprtext[-4000:]}", flush=True)
 
 
 @pytest.fixture(scope="session")
