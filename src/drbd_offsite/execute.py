@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import files, host, journal, peer
 from .errors import OffsiteError, ToolFailed
+from .messages import ANSWERS, Answer, MachineReport, Report
 from .model import Site
 from .observed import DiskState, DrbdResource, Forbidden, ReplicationState, Role
 from .plan.actions import (
@@ -25,7 +26,6 @@ from .plan.actions import (
     SkipSync,
     WriteFile,
 )
-from .protocol import ANSWERS, Answer, MachineReport, Report
 from .run import run
 from .tools import drbd
 

@@ -26,6 +26,9 @@ CONSULTATIONS = Path("/run/drbd-offsite/consultations")
 SERVING = "serving"
 """What this machine serves though it is the backup (`journal.remembered`)."""
 
+COMPLETE = "complete"
+"""Of each peer (`journal.remembered`): up to when the backup's copy of each resource has everything."""
+
 _T = TypeVar("_T")
 
 
@@ -54,6 +57,7 @@ def observe(site: Site) -> Host:
         serving=frozenset(journal.remembered(SERVING)),
         consulted=consultations(),
         drills=_drills(),
+        complete=_complete(),
         problems=(*blind, *unreadable),
         blind=bool(blind),
     )
@@ -63,6 +67,11 @@ def _drills() -> dict[str, LastDrill]:
     now = datetime.now(UTC)
     found = {name: drilled.last(entry, now) for name, entry in journal.remembered(drilled.KIND).items()}
     return {name: last for name, last in found.items() if last is not None}
+
+
+def _complete() -> dict[str, str]:
+    by_peer = journal.remembered(COMPLETE).values()
+    return {str(name): str(at) for known in by_peer for name, at in known.items()}
 
 
 def _of_its_device(mount: Mount) -> Mount:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from debian.deb822 import Deb822
 
 from .errors import Refused
+from .messages import FINGERPRINT, HOSTNAME, SSH_PUBLIC_KEY, TOKEN
 from .model import Flavour, Tunnel, TunnelMode
-from .protocol import FINGERPRINT, HOSTNAME, SSH_PUBLIC_KEY, TOKEN
 
 FORMAT = "drbd-offsite-invitation 1"
 LIFETIME = timedelta(days=1)

@@ -305,6 +305,10 @@ class Host:
     """By resource; those of which the peer is being asked whether it serves them."""
     drills: Mapping[str, LastDrill] = field(default_factory=dict)
     """By resource; on the backup, those that the watcher has seen."""
+    complete: Mapping[str, str] = field(default_factory=dict)
+    """By resource: up to when the copy that is not served from has everything, as far as it was told (plan/marks.py).
+    ISO 8601, UTC, by the clock of the machine that serves.
+    """
     problems: tuple[str, ...] = ()
     """What could not be seen, and why."""
     blind: bool = False

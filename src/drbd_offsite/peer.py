@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TypeVar
 
-from . import protocol
+from . import messages, protocol
 from .errors import PeerUnreachable, ToolFailed
 from .model import Peer, Site
 from .run import run
@@ -17,13 +17,13 @@ ANSWER_SECONDS = 600.0
 AGAIN = "See whether the tunnel is up (drbd-offsite status), then run the same command again; it goes on from here."
 
 _SSH_FAILED = 255
-_A = TypeVar("_A", bound=protocol.Answer)
+_A = TypeVar("_A", bound=messages.Answer)
 
 
 def ask(
     site: Site,
     peer: Peer,
-    request: protocol.Request,
+    request: messages.Request,
     answer: type[_A],
     key: str = "ssh",
     seconds: float = ANSWER_SECONDS,
@@ -44,6 +44,11 @@ def ask(
             AGAIN,
         )
     return protocol.decode_answer(answer, done.stdout)
+
+
+def lines(site: Site, peer: Peer) -> tuple[str, ...]:
+    """The command that answers requests, one a line, until its input ends."""
+    return (*_line(site, peer, "ssh", CONNECT_SECONDS), protocol.LINES)
 
 
 def stream(site: Site, peer: Peer, name: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The peer's one request, from sshd's standard input to standard output; or what its rsync has to say to ours.
+"""The peer's one request, from sshd's standard input to standard output; or many, or what its rsync has to say to ours.
 
 Which peer it is, and whether it holds its own key or only an invitation's, is in the command that
 authorized_keys fixes for the key; nothing that the peer sends can change it.
@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from . import config, journal, protocol
+from . import config, journal, messages, protocol
 from .errors import BadRequest, ExitCode, OffsiteError, SystemFailed
 from .model import Site
 from .operations.report import report
@@ -17,13 +17,25 @@ from .reconcile import reconcile
 
 
 def serve(peer: str, enrolling: bool) -> int:
-    """Answer one request; an error is an answer too."""
-    name = protocol.shared_files(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+    """Answer one request, or one a line; an error is an answer too."""
+    command = os.environ.get("SSH_ORIGINAL_COMMAND", "")
+    name = protocol.shared_files(command)
     if name is not None:
         return _files(peer, enrolling, name)
+    if command == protocol.LINES:
+        while line := sys.stdin.buffer.readline(protocol.MAX_BYTES + 1):
+            code = _serve_one(peer, enrolling, line)
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            if code != ExitCode.DONE:
+                return code
+        return ExitCode.DONE
+    return _serve_one(peer, enrolling, sys.stdin.buffer.read(protocol.MAX_BYTES + 1))
+
+
+def _serve_one(peer: str, enrolling: bool, message: bytes) -> int:
     try:
-        text = sys.stdin.buffer.read(protocol.MAX_BYTES + 1).decode("utf-8", errors="replace")
-        request = protocol.decode_request(text)
+        request = protocol.decode_request(message.decode("utf-8", errors="replace"))
         answer = _answer(config.load(), peer, enrolling, request)
     except OffsiteError as error:
         _note(peer, error)
@@ -67,39 +79,43 @@ def _say_no(error: OffsiteError) -> int:
     return error.exit_code
 
 
-def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -> protocol.Answer:
+def _answer(site: Site, peer: str, enrolling: bool, request: messages.Request) -> messages.Answer:
     _known(site, peer)
-    if enrolling != isinstance(request, protocol.Enrol):
+    if enrolling != isinstance(request, messages.Enrol):
         raise BadRequest("An invitation's key may enrol and nothing else, and no other key may.")
     match request:
-        case protocol.Report():
+        case messages.Report():
             return report(site, peer)
-        case protocol.Connect() | protocol.Stand() | protocol.Take() | protocol.Share() | protocol.Unshare():
+        case messages.Marks():
+            from .operations import marks
+
+            return marks.pass_by(site, peer, request)
+        case messages.Connect() | messages.Stand() | messages.Take() | messages.Share() | messages.Unshare():
             return _as_it_runs(site, peer, request)
-        case protocol.Replicate():
+        case messages.Replicate():
             from .operations import half
 
             return half.replicate(site, peer, request)
-        case protocol.Enlarge():
+        case messages.Enlarge():
             from .operations import grow
 
             return grow.enlarge(site, peer, request)
-        case protocol.Release():
+        case messages.Release():
             from .operations import remove
 
             return remove.release(site, peer, request)
-        case protocol.Tune():
+        case messages.Tune():
             from .operations import tune
 
             return tune.tune(site, peer, request)
-        case protocol.Rename():
+        case messages.Rename():
             from .operations import rename
 
             return rename.follow(site, peer, request)
-        case protocol.Hello() | protocol.Enrol():
+        case messages.Hello() | messages.Enrol():
             from .operations import enrol
 
-            if isinstance(request, protocol.Hello):
+            if isinstance(request, messages.Hello):
                 return enrol.hello(site, peer)
             return enrol.enrol(site, peer, request, datetime.now(UTC))
 
@@ -107,12 +123,12 @@ def _answer(site: Site, peer: str, enrolling: bool, request: protocol.Request) -
 def _as_it_runs(
     site: Site,
     peer: str,
-    request: protocol.Connect | protocol.Stand | protocol.Take | protocol.Share | protocol.Unshare,
-) -> protocol.Stance | protocol.Done:
+    request: messages.Connect | messages.Stand | messages.Take | messages.Share | messages.Unshare,
+) -> messages.Stance | messages.Done:
     """What changes no configuration."""
-    if isinstance(request, protocol.Connect):
+    if isinstance(request, messages.Connect):
         return _connect(site, peer, request.name)
-    if isinstance(request, protocol.Share | protocol.Unshare):
+    if isinstance(request, messages.Share | messages.Unshare):
         from .operations import share
 
         return share.answer(site, peer, request)
@@ -121,9 +137,9 @@ def _as_it_runs(
     return turn.answer(site, peer, request)
 
 
-def _connect(site: Site, peer: str, name: str) -> protocol.Done:
+def _connect(site: Site, peer: str, name: str) -> messages.Done:
     protocol.resource_of(site, peer, name)
     for outcome in reconcile(site, [name], lambda _: None):
         if outcome.failed:
             raise outcome.failed
-    return protocol.Done()
+    return messages.Done()

@@ -222,6 +222,47 @@ class Stream:
             _end(self._process)
 
 
+class Dialogue:
+    """A program that answers each line with a line, until it is closed."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        """Raises ToolFailed where it cannot be started. What it complains about goes where ours does."""
+        try:
+            self._process = subprocess.Popen(
+                list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()
+            )
+        except OSError as error:
+            raise ToolFailed(f"{argv[0]} could not be started: {error.strerror}.") from error
+        self._name = _name(argv)
+
+    def ask(self, line: str, seconds: float) -> str:
+        """Its answer to a line. Raises ToolFailed for none in time, and where it has ended."""
+        until = time.monotonic() + seconds
+        answer = b""
+        try:
+            self._process.stdin.write(line.encode() + b"\n")  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+            while not answer.endswith(b"\n"):
+                data = self._read(until)
+                if not data:
+                    raise ToolFailed(f"{self._name} has ended.")
+                answer += data
+        except OSError as error:  # EPIPE
+            raise ToolFailed(f"{self._name} has ended: {error.strerror}.") from error
+        return answer.decode(errors="replace")
+
+    def _read(self, until: float) -> bytes:
+        descriptor = self._process.stdout.fileno()  # type: ignore[union-attr]
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
+        if not ready:
+            raise ToolFailed(f"{self._name} did not answer in time.")
+        return os.read(descriptor, 65536)
+
+    def close(self) -> None:
+        with suppress(OSError), self._process:  # what was not written to it yet
+            _end(self._process)
+
+
 def _environment() -> dict[str, str]:
     return os.environ | {"LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 

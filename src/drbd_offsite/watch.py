@@ -24,7 +24,7 @@ from .model import Resource, Site, VolumeName
 from .notify import notify
 from .observed import DiskState, ReplicationState
 from .operations import duties, repair
-from .operations.report import BEHIND, LOST
+from .operations.report import LOST
 from .plan.agenda import Agenda
 from .reconcile import reconcile
 from .run import Stream
@@ -207,29 +207,14 @@ def _note_connection(change: drbd.Change) -> None:
     replication = change.keys.get("replication")
     if replication is None:
         return
-    _note_behind(change.resource, replication)
     lost = change.resource in journal.remembered(LOST)
     if lost and replication != ReplicationState.OFF:
         journal.forget(LOST, change.resource)
         journal.record("connected", change.resource, "The two copies are connected.")
         repair.tail_due(change.resource)  # the other machine may have attached it meanwhile
     elif not lost and replication == ReplicationState.OFF:
-        now = journal.now()
-        complete = journal.remembered(BEHIND).get(change.resource, {}).get("since", now)
-        journal.remember(LOST, change.resource, {"since": now, "complete": complete})
+        journal.remember(LOST, change.resource, {"since": journal.now()})
         journal.record("connection-lost", change.resource, "The two copies are not connected.")
-
-
-def _note_behind(name: str, replication: str) -> None:
-    """From when on a copy has not got everything: what a failover would serve is as it was then."""
-    behind = name in journal.remembered(BEHIND)
-    if replication == ReplicationState.ESTABLISHED and behind:
-        journal.forget(BEHIND, name)
-    elif replication in LACKING and not behind:
-        journal.remember(BEHIND, name, {"since": journal.now()})
-
-
-LACKING = frozenset({ReplicationState.BEHIND, ReplicationState.SYNC_TARGET, ReplicationState.PAUSED_SYNC_TARGET})
 
 
 def _note_attach(change: drbd.Change) -> None:

@@ -95,6 +95,17 @@ def await_up_to_date(lab: Lab, name: str = "test_a", deadline: float = 120.0) ->
     lab.server.wait_for(f"both copies of {name} are up to date", good, deadline)
 
 
+def settle(lab: Lab) -> None:
+    """After a rewind: wait until what is written arrives.
+
+    Both ends of OpenVPN take the leap of the clock for an outage, one after the other, while DRBD is connected and
+    knows nothing of it. So they are told to begin anew now.
+    """
+    lab.both(lambda machine: machine.run("pkill -USR1 -x openvpn", check=False))
+    await_tunnel(lab)
+    await_up_to_date(lab)
+
+
 def checksum(machine: Machine, device: str) -> str:
     """SHA-256 of all of a block device, read past the page cache."""
     out = machine.run(f"dd if={device} bs=1M iflag=direct status=none | sha256sum", timeout=300)

@@ -92,7 +92,9 @@ def test_a_drill_while_the_server_writes(lab: Lab) -> None:
     assert found["outcome"] == "passed", found
     assert _verdicts(found) == dict.fromkeys(["journal", "filesystem", "mount", "files", "command sha256sum"], "good")
     assert found["count"]["files"] >= volume.FILE_COUNT + 1
-    assert (found["seen"]["source"], found["seen"]["fstype"], found["age_seconds"]) == ("copy", "ext4", 0)
+    assert (found["seen"]["source"], found["seen"]["fstype"]) == ("copy", "ext4")
+    assert found["seen"]["as_of"] <= found["seen"]["taken"]
+    assert found["age_seconds"] is not None
     assert found["received_bytes"] > 0, "it went on"
     # On a busy machine the line may be slower than what is written (Behind).
     assert found["line_after"]["state"].startswith("Connected, "), found["line_after"]
@@ -168,7 +170,7 @@ def test_in_the_middle_of_a_resync_the_restore_point_is_tried_and_not_changed(la
     found = _drill(lab)
     assert (found["outcome"], found["seen"]["source"]) == ("passed", "restore point"), found
     lost = events(backup, "connection-lost")[-1]["at"]
-    assert found["seen"]["as_of"] == lost
+    assert "" < found["seen"]["as_of"] <= lost
     assert found["age_seconds"] > 0
     assert product.checksum(backup, f"/dev/local/{SNAPSHOT}") == before
     backup.run("drbdadm resume-sync test_a")

@@ -19,7 +19,7 @@ MODULES = {
 
 FLOORS = (
     ("model", "observed", "errors"),
-    ("tools", "config", "contradictions", "protocol", "wire", "invitation"),
+    ("tools", "config", "contradictions", "protocol", "messages", "wire", "invitation"),
     ("plan", "render"),
     (
         "host",

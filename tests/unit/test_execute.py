@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from drbd_offsite import host, journal, protocol
+from drbd_offsite import host, journal, messages, protocol
 from drbd_offsite.errors import BadRequest, OffsiteError, Refused, ToolFailed
 from drbd_offsite.execute import CONNECT_TRIES, LEAVE_TRIES, WORD_SECONDS, execute
 from drbd_offsite.observed import Consultation, Forbidden
@@ -30,7 +30,7 @@ from . import make
 from .conftest import Answer, Programs
 
 SITE = make.site()
-REQUEST = protocol.Replicate("test_a", 1, protocol.Half.of(make.replica()), overwrite_metadata=False, only_check=False)
+REQUEST = messages.Replicate("test_a", 1, messages.Half.of(make.replica()), overwrite_metadata=False, only_check=False)
 
 
 def test_a_program_is_run_with_its_words(programs: Programs) -> None:
@@ -156,24 +156,24 @@ def test_a_peer_that_refuses_is_asked_again_and_not_for_ever(programs: Programs)
 
 
 def test_the_peer_is_asked_and_its_answer_returned(programs: Programs) -> None:
-    answer = protocol.Replicated(protocol.Half.of(make.replica(4)), 5)
+    answer = messages.Replicated(messages.Half.of(make.replica(4)), 5)
     programs.machine = lambda argv, _: Answer(protocol.encode_answer(answer)) if argv[0] == "ssh" else None
     assert execute(AskPeer("backup", REQUEST, "why"), SITE) == answer
     assert protocol.decode_request(programs.inputs[0]) == REQUEST
 
 
 def test_each_request_has_an_answer_of_its_own_kind(programs: Programs) -> None:
-    half = protocol.Half.of(make.replica())
-    release = protocol.Release("test_a", half, delete_copy=False, only_check=False)
+    half = messages.Half.of(make.replica())
+    release = messages.Release("test_a", half, delete_copy=False, only_check=False)
     for request, answer in (
-        (protocol.Enlarge("test_a", 1, only_check=False), protocol.Enlarged(7)),
-        (release, protocol.Done()),
+        (messages.Enlarge("test_a", 1, only_check=False), messages.Enlarged(7)),
+        (release, messages.Done()),
     ):
         said = Answer(protocol.encode_answer(answer))
         programs.machine = lambda argv, _, said=said: said if argv[0] == "ssh" else None
         assert execute(AskPeer("backup", request, "why"), SITE) == answer
     with pytest.raises(BadRequest):
-        execute(AskPeer("backup", protocol.Enlarge("test_a", 1, only_check=False), "why"), SITE)
+        execute(AskPeer("backup", messages.Enlarge("test_a", 1, only_check=False), "why"), SITE)
 
 
 def test_a_note_is_on_disk() -> None:
@@ -188,12 +188,12 @@ def test_a_note_is_on_disk() -> None:
 CONSULT = Consult("test_a", "backup", "why")
 
 
-def said(*resources: protocol.ResourceReport) -> str:
-    return protocol.encode_answer(protocol.MachineReport("backup", "8.4.11", list(resources)))
+def said(*resources: messages.ResourceReport) -> str:
+    return protocol.encode_answer(messages.MachineReport("backup", "8.4.11", list(resources)))
 
 
-def one(name: str = "test_a", role: str = "Secondary") -> protocol.ResourceReport:
-    return protocol.ResourceReport(name, role, "UpToDate", "Connecting", 0, "")
+def one(name: str = "test_a", role: str = "Secondary") -> messages.ResourceReport:
+    return messages.ResourceReport(name, role, "UpToDate", "Connecting", 0, "")
 
 
 def consult(programs: Programs, answer: Answer | str) -> Consultation | None:
@@ -236,7 +236,7 @@ def test_a_peer_that_serves_it_by_the_name_that_it_had_or_will_have_is_not_serve
 @pytest.mark.parametrize(
     "answer",
     [Answer("", 255, "No route to host"), Answer("Welcome!\n"), Answer(protocol.encode_error(Refused("no", "")), 3),
-     Answer(protocol.encode_answer(protocol.Done())), Answer("")],
+     Answer(protocol.encode_answer(messages.Done())), Answer("")],
 )  # fmt: skip
 def test_silence_and_nonsense_are_no_answer_and_no_error(programs: Programs, answer: Answer) -> None:
     found = consult(programs, answer)

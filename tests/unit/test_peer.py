@@ -1,6 +1,6 @@
 import pytest
 
-from drbd_offsite import peer, protocol
+from drbd_offsite import messages, peer, protocol
 from drbd_offsite.errors import BadRequest, ExitCode, PeerUnreachable, Refused
 from drbd_offsite.tools import ssh
 
@@ -11,7 +11,7 @@ SITE = make.site()
 ARGV = ssh.request(
     "10.89.33.2", 7788, str(peer.KEYS / "backup/ssh"), str(peer.KEYS / "backup/known_hosts"), peer.CONNECT_SECONDS
 )
-GREETING = protocol.Greeting("backup", "backup", "8.4.11", "2026-11-22T12:00:00+00:00")
+GREETING = messages.Greeting("backup", "backup", "8.4.11", "2026-11-22T12:00:00+00:00")
 
 
 @pytest.fixture(autouse=True)
@@ -19,20 +19,20 @@ def _real_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer, "KEYS", peer.Path("/etc/drbd-offsite/keys"))
 
 
-def ask(**options: float) -> protocol.Greeting:
-    return peer.ask(SITE, SITE.peers["backup"], protocol.Hello(), protocol.Greeting, **options)
+def ask(**options: float) -> messages.Greeting:
+    return peer.ask(SITE, SITE.peers["backup"], messages.Hello(), messages.Greeting, **options)
 
 
 def test_one_request_one_answer_over_ssh_through_the_tunnel(programs: Programs) -> None:
     programs.allow(ARGV, protocol.encode_answer(GREETING))
     assert ask() == GREETING
-    assert programs.inputs == [protocol.encode_request(protocol.Hello())], "nothing of it is in the arguments"
+    assert programs.inputs == [protocol.encode_request(messages.Hello())], "nothing of it is in the arguments"
 
 
 def test_an_invitation_s_key_is_named_by_its_caller(programs: Programs) -> None:
     argv = tuple(word.replace("backup/ssh", "backup/invitation/ssh") for word in ARGV)
-    programs.allow(argv, protocol.encode_answer(protocol.Done()))
-    peer.ask(SITE, SITE.peers["backup"], protocol.Hello(), protocol.Done, key="invitation/ssh")
+    programs.allow(argv, protocol.encode_answer(messages.Done()))
+    peer.ask(SITE, SITE.peers["backup"], messages.Hello(), messages.Done, key="invitation/ssh")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_who_asks_for_a_quick_answer_does_not_wait_longer_for_the_connection(pro
 
 @pytest.mark.parametrize(
     "junk",
-    ["Welcome to Debian!\n", "{}", '{"version": 1}', protocol.encode_answer(protocol.Done()), "x" * 70000, "null"],
+    ["Welcome to Debian!\n", "{}", '{"version": 1}', protocol.encode_answer(messages.Done()), "x" * 70000, "null"],
     ids=lambda text: text[:10],
 )
 @pytest.mark.parametrize("returncode", [0, 1])
@@ -93,3 +93,7 @@ def test_the_peer_s_refusal_is_a_refusal(programs: Programs) -> None:
 def test_files_come_over_the_same_line_and_are_asked_for_in_the_command() -> None:
     assert peer.stream(SITE, SITE.peers["backup"], "test_a") == (*ARGV, "files", "test_a")
     assert protocol.shared_files("files test_a") == "test_a"
+
+
+def test_many_requests_go_through_one_connection() -> None:
+    assert peer.lines(SITE, SITE.peers["backup"]) == (*ARGV, "lines")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drbd_offsite import config, journal, peer_service, protocol
+from drbd_offsite import config, journal, messages, peer_service, protocol
 from drbd_offsite.errors import ExitCode, Refused
 from drbd_offsite.model import Flavour
 from drbd_offsite.operations import enrol, half, share
@@ -21,10 +21,10 @@ from .operations.test_half import REQUEST, bare
 from .operations.world import World
 from .test_protocol import ENROL, REQUESTS
 
-CONNECT = protocol.Connect("test_a")
-ENLARGE = protocol.Enlarge("test_a", REQUEST.size_bytes, only_check=False)
-RENAME = protocol.Rename("test_a", "test_b", REQUEST.server, only_check=True)
-RELEASE = protocol.Release("test_a", REQUEST.server, delete_copy=False, only_check=False)
+CONNECT = messages.Connect("test_a")
+ENLARGE = messages.Enlarge("test_a", REQUEST.size_bytes, only_check=False)
+RENAME = messages.Rename("test_a", "test_b", REQUEST.server, only_check=True)
+RELEASE = messages.Release("test_a", REQUEST.server, delete_copy=False, only_check=False)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def backup(programs: Programs, root: Path) -> World:
 
 
 def serve(
-    request: protocol.Request | str | bytes, peer: str = "server", *, enrolling: bool = False
+    request: messages.Request | str | bytes, peer: str = "server", *, enrolling: bool = False
 ) -> tuple[int, dict[str, object]]:
     """The exit code and the one JSON object that was answered."""
     raw = request if isinstance(request, str | bytes) else protocol.encode_request(request)
@@ -46,7 +46,7 @@ def serve(
     return code, json.loads(stdout.getvalue())
 
 
-def refused(request: protocol.Request | str | bytes, peer: str = "server", *, enrolling: bool = False) -> str:
+def refused(request: messages.Request | str | bytes, peer: str = "server", *, enrolling: bool = False) -> str:
     before = config.PATH.read_text()
     code, said = serve(request, peer, enrolling=enrolling)
     assert code == ExitCode.REFUSED
@@ -57,9 +57,9 @@ def refused(request: protocol.Request | str | bytes, peer: str = "server", *, en
 
 
 def test_a_report_says_who_is_there_and_what_it_has(backup: World) -> None:
-    code, said = serve(protocol.Report())
+    code, said = serve(messages.Report())
     assert code == ExitCode.DONE
-    report = protocol.decode_answer(protocol.MachineReport, json.dumps(said))
+    report = protocol.decode_answer(messages.MachineReport, json.dumps(said))
     assert (report.drbd_version, report.resources) == ("8.4.11", [])
     assert backup.machine.log == []
 
@@ -67,7 +67,7 @@ def test_a_report_says_who_is_there_and_what_it_has(backup: World) -> None:
 def test_a_replica_is_made_on_request(backup: World) -> None:
     code, said = serve(REQUEST)
     assert code == ExitCode.DONE
-    made = protocol.decode_answer(protocol.Replicated, json.dumps(said))
+    made = protocol.decode_answer(messages.Replicated, json.dumps(said))
     assert made.half.volume == "local/test_a"
     assert backup.machine.kernel is not None
 
@@ -78,10 +78,10 @@ def test_a_refusal_is_an_answer_with_its_exit_code(backup: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [protocol.Hello(), protocol.Report(), REQUEST, ENLARGE, RELEASE, CONNECT], ids=lambda r: r.VERB
+    "request_", [messages.Hello(), messages.Report(), REQUEST, ENLARGE, RELEASE, CONNECT], ids=lambda r: r.VERB
 )
 @pytest.mark.usefixtures("backup")
-def test_an_invitation_s_key_can_only_enrol(request_: protocol.Request) -> None:
+def test_an_invitation_s_key_can_only_enrol(request_: messages.Request) -> None:
     assert "may enrol and nothing else" in refused(request_, enrolling=True)
 
 
@@ -92,7 +92,7 @@ def test_no_other_key_can_enrol() -> None:
 
 @pytest.mark.usefixtures("backup")
 def test_a_peer_that_is_not_configured_is_refused_whatever_it_asks() -> None:
-    assert "no peer stranger" in refused(protocol.Hello(), "stranger")
+    assert "no peer stranger" in refused(messages.Hello(), "stranger")
 
 
 def test_a_peer_connects_its_own_resources_only(backup: World) -> None:
@@ -101,9 +101,42 @@ def test_a_peer_connects_its_own_resources_only(backup: World) -> None:
     changes = {f"peers.second.{key}": value for key, value in second.items()}
     config.PATH.write_text(config.updated(config.PATH.read_text(), changes))
     assert "has no resource test_a" in refused(CONNECT, "second")
-    assert "has no resource other" in refused(protocol.Connect("other"))
+    assert "has no resource other" in refused(messages.Connect("other"))
     assert serve(CONNECT)[0] == ExitCode.DONE
     assert backup.machine.kernel.connected
+
+
+def serve_lines(monkeypatch: pytest.MonkeyPatch, *lines: str) -> tuple[int, list[str]]:
+    """The exit code and the lines that were answered."""
+    stdout = io.StringIO()
+    monkeypatch.setenv("SSH_ORIGINAL_COMMAND", protocol.LINES)
+    raw = "".join(f"{line}\n" for line in lines).encode()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
+    monkeypatch.setattr(sys, "stdout", stdout)
+    code = peer_service.serve("server", enrolling=False)
+    return code, stdout.getvalue().splitlines()
+
+
+@pytest.mark.usefixtures("backup")
+def test_many_requests_have_an_answer_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, said = serve_lines(monkeypatch, *[protocol.encode_request(messages.Report())] * 3)
+    assert code == ExitCode.DONE
+    assert [protocol.decode_answer(messages.MachineReport, line).drbd_version for line in said] == ["8.4.11"] * 3
+
+
+@pytest.mark.usefixtures("backup")
+def test_after_one_that_is_refused_no_more_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, said = serve_lines(monkeypatch, "reboot", protocol.encode_request(messages.Report()))
+    assert code == ExitCode.REFUSED
+    assert len(said) == 1
+    with pytest.raises(Refused):
+        protocol.decode_answer(messages.MachineReport, said[0])
+
+
+@pytest.mark.usefixtures("backup")
+def test_a_line_may_be_no_longer_than_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, said = serve_lines(monkeypatch, "x" * 70000)
+    assert (code, len(said)) == (ExitCode.REFUSED, 1)
 
 
 BAD = [
@@ -141,7 +174,7 @@ def test_any_bytes_get_one_json_answer(backup: World, raw: bytes) -> None:
 
 
 def test_a_machine_that_is_not_configured_answers_too() -> None:
-    code, said = serve(protocol.Hello())
+    code, said = serve(messages.Hello())
     assert code == ExitCode.FAILED
     assert "not configured" in said["error"]["message"]
 
@@ -173,7 +206,7 @@ def test_a_full_disk_is_an_answer_too(backup: World, monkeypatch: pytest.MonkeyP
 
 def test_a_key_is_set_on_request_and_nothing_else_is(backup: World) -> None:
     serve(REQUEST)
-    tune = protocol.Tune("test_a", "alerts", "none", only_check=False)
+    tune = messages.Tune("test_a", "alerts", "none", only_check=False)
     assert serve(tune)[0] == ExitCode.DONE
     assert config.load().resources["test_a"].alerts == "none"
     log = list(backup.machine.log)
@@ -249,15 +282,15 @@ def test_what_is_not_shared_now_is_said(backup: World) -> None:
 )
 def test_any_other_command_is_none(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_ORIGINAL_COMMAND", command)
-    assert serve(protocol.Report())[0] == ExitCode.DONE
+    assert serve(messages.Report())[0] == ExitCode.DONE
 
 
 def test_every_request_is_served(backup: World, monkeypatch: pytest.MonkeyPatch) -> None:
     del backup
-    monkeypatch.setattr(enrol, "hello", lambda *_: protocol.Greeting("backup", "backup", "", journal.now()))
-    monkeypatch.setattr(enrol, "enrol", lambda *_: protocol.Done())
-    monkeypatch.setattr(share, "answer", lambda *_: protocol.Done())
-    looks = (protocol.Share("test_a"), protocol.Unshare("test_a"))
-    for request in (protocol.Hello(), protocol.Report(), REQUEST, CONNECT, ENLARGE, RENAME, *looks, RELEASE):
+    monkeypatch.setattr(enrol, "hello", lambda *_: messages.Greeting("backup", "backup", "", journal.now()))
+    monkeypatch.setattr(enrol, "enrol", lambda *_: messages.Done())
+    monkeypatch.setattr(share, "answer", lambda *_: messages.Done())
+    looks = (messages.Share("test_a"), messages.Unshare("test_a"))
+    for request in (messages.Hello(), messages.Report(), REQUEST, CONNECT, ENLARGE, RENAME, *looks, RELEASE):
         assert serve(request)[0] == ExitCode.DONE
     assert serve(ENROL, enrolling=True)[0] == ExitCode.DONE

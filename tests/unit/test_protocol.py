@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drbd_offsite import protocol
+from drbd_offsite import messages, protocol
 from drbd_offsite.errors import BadRequest, Held, OffsiteError, PeerUnreachable, Refused
 from drbd_offsite.model import TUNABLE
 
@@ -21,7 +21,7 @@ WORD = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=2
 SIZE = st.integers(1, 2**60)
 HOSTNAME = st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,20}[a-z0-9])?(?:\.[a-z0-9]{1,9})?", fullmatch=True)
 HALF = st.builds(
-    protocol.Half,
+    messages.Half,
     st.builds("{}/{}".format, LV, LV),
     st.builds("{}/{}{}".format, LV, LV, st.sampled_from(["", "[0]", "[17]", "[9999]"])),
     st.integers(0, 1048575),
@@ -29,25 +29,31 @@ HALF = st.builds(
 )
 INSTANT = st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
 SSH_KEY = st.from_regex(r"ssh-ed25519 [A-Za-z0-9+/]{68}", fullmatch=True)
+END = st.from_regex(r"10\.89\.33\.[0-9]{1,3}:[0-9]{1,5}|\[fd00::[0-9a-f]{1,4}\]:[0-9]{1,5}", fullmatch=True)
+PLACE = st.builds(messages.Place, END, END, st.integers(0, 2**64))
+MARK = st.builds(messages.Mark, NAME, INSTANT, st.lists(PLACE, max_size=3))
 REQUESTS = st.one_of(
-    st.just(protocol.Hello()),
-    st.just(protocol.Report()),
-    st.builds(protocol.Connect, NAME),
-    st.builds(protocol.Share, NAME),
-    st.builds(protocol.Unshare, NAME),
-    st.builds(protocol.Replicate, NAME, SIZE, HALF, st.booleans(), st.booleans()),
-    st.builds(protocol.Enlarge, NAME, SIZE, st.booleans()),
-    st.builds(protocol.Release, NAME, HALF, st.booleans(), st.booleans()),
-    st.builds(protocol.Rename, NAME, NAME, HALF, st.booleans()),
     st.builds(
-        protocol.Tune,
+        messages.Marks, st.lists(st.builds(messages.Mark, NAME, INSTANT, st.lists(PLACE, max_size=3)), max_size=3)
+    ),
+    st.just(messages.Hello()),
+    st.just(messages.Report()),
+    st.builds(messages.Connect, NAME),
+    st.builds(messages.Share, NAME),
+    st.builds(messages.Unshare, NAME),
+    st.builds(messages.Replicate, NAME, SIZE, HALF, st.booleans(), st.booleans()),
+    st.builds(messages.Enlarge, NAME, SIZE, st.booleans()),
+    st.builds(messages.Release, NAME, HALF, st.booleans(), st.booleans()),
+    st.builds(messages.Rename, NAME, NAME, HALF, st.booleans()),
+    st.builds(
+        messages.Tune,
         NAME,
         st.sampled_from(TUNABLE),
         st.from_regex(r"-?[0-9]{1,9}|[a-z]{1,9}", fullmatch=True),
         st.booleans(),
     ),
     st.builds(
-        protocol.Enrol,
+        messages.Enrol,
         st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
         HOSTNAME,
         st.just(make.FINGERPRINT) | st.just(""),
@@ -55,22 +61,23 @@ REQUESTS = st.one_of(
         SSH_KEY,
     ),
 )
-RESOURCE = st.builds(protocol.ResourceReport, NAME, WORD, WORD, WORD, st.integers(0, 2**60), WORD)
+RESOURCE = st.builds(messages.ResourceReport, NAME, WORD, WORD, WORD, st.integers(0, 2**60), WORD)
 ANSWERS = st.one_of(
-    st.just(protocol.Done()),
-    st.builds(protocol.Greeting, HOSTNAME, WORD, WORD, INSTANT),
-    st.builds(protocol.MachineReport, HOSTNAME, WORD, st.lists(RESOURCE, max_size=3)),
-    st.builds(protocol.Replicated, HALF, SIZE, st.booleans(), SIZE),
-    st.builds(protocol.Enlarged, SIZE),
+    st.builds(messages.Passed, st.lists(st.builds(messages.Complete, NAME, INSTANT), max_size=3)),
+    st.just(messages.Done()),
+    st.builds(messages.Greeting, HOSTNAME, WORD, WORD, INSTANT),
+    st.builds(messages.MachineReport, HOSTNAME, WORD, st.lists(RESOURCE, max_size=3)),
+    st.builds(messages.Replicated, HALF, SIZE, st.booleans(), SIZE),
+    st.builds(messages.Enlarged, SIZE),
 )
 
-REPLICATE = protocol.Replicate(
-    "test_a", 2**30, protocol.Half.of(make.replica()), overwrite_metadata=False, only_check=False
+REPLICATE = messages.Replicate(
+    "test_a", 2**30, messages.Half.of(make.replica()), overwrite_metadata=False, only_check=False
 )
-ENROL = protocol.Enrol("0" * 64, "backup", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
+ENROL = messages.Enrol("0" * 64, "backup", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
 
 
-def message(request: protocol.Request) -> dict[str, Any]:
+def message(request: messages.Request) -> dict[str, Any]:
     return json.loads(protocol.encode_request(request))
 
 
@@ -81,7 +88,7 @@ def refused(value: object) -> BadRequest:
 
 
 @given(REQUESTS)
-def test_a_request_arrives_as_it_was_sent(request: protocol.Request) -> None:
+def test_a_request_arrives_as_it_was_sent(request: messages.Request) -> None:
     text = protocol.encode_request(request)
     assert "\n" not in text
     assert protocol.decode_request(text) == request
@@ -92,15 +99,15 @@ def test_an_answer_arrives_as_it_was_sent(answer: Any) -> None:
     assert protocol.decode_answer(type(answer), protocol.encode_answer(answer)) == answer
 
 
-REPORT = protocol.MachineReport(
-    "backup", "8.4.11", [protocol.ResourceReport("test_a", "Secondary", "UpToDate", "Connected", 0, "")] * 2
+REPORT = messages.MachineReport(
+    "backup", "8.4.11", [messages.ResourceReport("test_a", "Secondary", "UpToDate", "Connected", 0, "")] * 2
 )
 
 
-def reported(resources: object) -> protocol.MachineReport:
+def reported(resources: object) -> messages.MachineReport:
     whole = json.loads(protocol.encode_answer(REPORT))
     whole["answer"]["resources"] = resources
-    return protocol.decode_answer(protocol.MachineReport, json.dumps(whole))
+    return protocol.decode_answer(messages.MachineReport, json.dumps(whole))
 
 
 ONE = dataclasses.asdict(REPORT.resources[0])
@@ -126,29 +133,29 @@ def test_a_report_with_one_resource_that_makes_no_sense_is_refused_as_a_whole(re
     "now", [None, 1, "", "yesterday", "12:00", "2026-11-22T12:00:00", "2026-11-22T25:00:00+00:00", "\ud800", "9" * 300]
 )
 def test_a_greeting_whose_time_is_none_is_refused(now: object) -> None:
-    greeting = protocol.Greeting("backup", "backup", "8.4.11", "2026-11-22T12:00:00+00:00")
+    greeting = messages.Greeting("backup", "backup", "8.4.11", "2026-11-22T12:00:00+00:00")
     whole = json.loads(protocol.encode_answer(greeting))
-    assert protocol.decode_answer(protocol.Greeting, json.dumps(whole)) == greeting
+    assert protocol.decode_answer(messages.Greeting, json.dumps(whole)) == greeting
     whole["answer"]["now"] = now
     with pytest.raises(BadRequest):
-        protocol.decode_answer(protocol.Greeting, json.dumps(whole))
+        protocol.decode_answer(messages.Greeting, json.dumps(whole))
 
 
 def test_a_half_is_a_replica_that_travels() -> None:
     replica = make.replica(7, "test_b")
-    assert protocol.Half.of(replica).replica() == replica
+    assert messages.Half.of(replica).replica() == replica
 
 
 @pytest.mark.parametrize("extra", [{"more": 1}, {"verb": "hello"}])
 def test_a_word_more_around_an_answer_is_refused(extra: dict[str, object]) -> None:
-    whole = json.loads(protocol.encode_answer(protocol.Done()))
-    assert protocol.decode_answer(protocol.Done, json.dumps(whole)) == protocol.Done()
+    whole = json.loads(protocol.encode_answer(messages.Done()))
+    assert protocol.decode_answer(messages.Done, json.dumps(whole)) == messages.Done()
     with pytest.raises(BadRequest):
-        protocol.decode_answer(protocol.Done, json.dumps(whole | extra))
+        protocol.decode_answer(messages.Done, json.dumps(whole | extra))
 
 
 @given(REQUESTS, st.data())
-def test_one_word_less_or_one_more_is_refused(request: protocol.Request, data: st.DataObject) -> None:
+def test_one_word_less_or_one_more_is_refused(request: messages.Request, data: st.DataObject) -> None:
     whole = message(request)
     key = data.draw(st.sampled_from(sorted(whole)))
     refused({k: v for k, v in whole.items() if k != key})
@@ -240,8 +247,8 @@ def test_what_is_no_json_object_is_refused(text: str) -> None:
 
 
 def test_a_message_that_is_too_long_is_refused_before_it_is_read() -> None:
-    text = protocol.encode_request(protocol.Hello())
-    assert protocol.decode_request(text + " " * (protocol.MAX_BYTES - len(text))) == protocol.Hello()
+    text = protocol.encode_request(messages.Hello())
+    assert protocol.decode_request(text + " " * (protocol.MAX_BYTES - len(text))) == messages.Hello()
     assert str(protocol.MAX_BYTES) in refused(text + " " * protocol.MAX_BYTES).message
 
 
@@ -250,7 +257,7 @@ JSON = st.recursive(
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8), children, max_size=4),
     max_leaves=10,
 )
-KINDS = [*get_args(protocol.Answer)]
+KINDS = [*get_args(messages.Answer)]
 
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("utf-8", "replace")) | JSON.map(json.dumps))
@@ -260,7 +267,7 @@ def test_any_text_is_a_request_or_a_bad_request(text: str) -> None:
 
 
 @given(REQUESTS, st.data())
-def test_any_change_of_a_request_is_a_request_or_a_bad_request(request: protocol.Request, data: st.DataObject) -> None:
+def test_any_change_of_a_request_is_a_request_or_a_bad_request(request: messages.Request, data: st.DataObject) -> None:
     whole = message(request)
     path = data.draw(st.sampled_from(list(places(whole))))
     changed = json.dumps(put(whole, path, data.draw(JSON)))
@@ -282,7 +289,7 @@ def test_any_answer_of_the_peer_is_an_answer_or_one_of_our_errors(kind: type, er
 def test_an_error_with_a_strange_exit_code_is_an_error(exit_code: object) -> None:
     body = {"exit_code": exit_code, "message": "no", "hint": ""}
     with pytest.raises(OffsiteError):
-        protocol.decode_answer(protocol.Done, json.dumps({"version": 1, "error": body}))
+        protocol.decode_answer(messages.Done, json.dumps({"version": 1, "error": body}))
 
 
 @pytest.mark.parametrize(
@@ -292,7 +299,7 @@ def test_an_error_with_a_strange_exit_code_is_an_error(exit_code: object) -> Non
 )  # fmt: skip
 def test_the_peer_s_refusal_arrives_with_its_reason_and_exit_code(sent: OffsiteError, received: type) -> None:
     with pytest.raises(OffsiteError) as raised:
-        protocol.decode_answer(protocol.Done, protocol.encode_error(sent))
+        protocol.decode_answer(messages.Done, protocol.encode_error(sent))
     assert type(raised.value) is received
     assert sent.message in raised.value.message
     assert "peer" in raised.value.message
@@ -302,7 +309,7 @@ def test_the_peer_s_refusal_arrives_with_its_reason_and_exit_code(sent: OffsiteE
 def test_the_peer_s_words_cannot_steer_a_terminal() -> None:
     with pytest.raises(OffsiteError) as raised:
         protocol.decode_answer(
-            protocol.Done, protocol.encode_error(Refused("\x1b]0;owned\x07\r" + "x" * 9000, "\x9b2J"))
+            messages.Done, protocol.encode_error(Refused("\x1b]0;owned\x07\r" + "x" * 9000, "\x9b2J"))
         )
     assert not set(raised.value.message + raised.value.hint) & set("\x1b\x07\r\x9b")
     assert len(raised.value.message) < 3000
@@ -315,12 +322,12 @@ def test_the_peer_s_words_cannot_steer_a_terminal() -> None:
      ("only_check", 1)],
 )  # fmt: skip
 def test_what_cannot_be_tuned_is_refused_before_it_is_looked_at(field: str, value: object) -> None:
-    refused(message(protocol.Tune("test_a", "alerts", "all", only_check=True)) | {field: value})
+    refused(message(messages.Tune("test_a", "alerts", "all", only_check=True)) | {field: value})
 
 
-RELEASE = protocol.Release("test_a", protocol.Half.of(make.replica()), delete_copy=False, only_check=False)
-ENLARGE = protocol.Enlarge("test_a", 2**30, only_check=False)
-RENAME = protocol.Rename("test_a", "test_b", protocol.Half.of(make.replica()), only_check=False)
+RELEASE = messages.Release("test_a", messages.Half.of(make.replica()), delete_copy=False, only_check=False)
+ENLARGE = messages.Enlarge("test_a", 2**30, only_check=False)
+RENAME = messages.Rename("test_a", "test_b", messages.Half.of(make.replica()), only_check=False)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +335,7 @@ RENAME = protocol.Rename("test_a", "test_b", protocol.Half.of(make.replica()), o
 )
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda value: repr(value)[:12])
 def test_what_enlarges_takes_away_or_renames_is_checked_word_by_word(
-    request_: protocol.Request, path: tuple[str, ...], wrong: object
+    request_: messages.Request, path: tuple[str, ...], wrong: object
 ) -> None:
     whole = message(request_)
     if isinstance(wrong, bool) and path[0] in ("delete_copy", "only_check"):
@@ -338,13 +345,13 @@ def test_what_enlarges_takes_away_or_renames_is_checked_word_by_word(
 
 
 def test_each_request_has_one_kind_of_answer() -> None:
-    assert set(protocol.ANSWERS) == set(get_args(protocol.Request))
-    assert set(protocol.ANSWERS.values()) <= set(KINDS)
+    assert set(messages.ANSWERS) == set(get_args(messages.Request))
+    assert set(messages.ANSWERS.values()) <= set(KINDS)
 
 
 def test_the_vocabulary_is_fixed() -> None:
-    assert {kind.VERB for kind in get_args(protocol.Request)} == {
+    assert {kind.VERB for kind in get_args(messages.Request)} == {
         "hello", "enrol", "report", "replicate", "enlarge", "release", "tune", "rename", "connect",
-        "stand", "take", "share", "unshare",
+        "stand", "take", "share", "unshare", "marks",
     }  # fmt: skip
-    assert all(dataclasses.is_dataclass(kind) for kind in (*get_args(protocol.Request), *KINDS))
+    assert all(dataclasses.is_dataclass(kind) for kind in (*get_args(messages.Request), *KINDS))

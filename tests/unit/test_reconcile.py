@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from drbd_offsite import durable, files, host, journal, protocol
+from drbd_offsite import durable, files, host, journal, messages, protocol
 from drbd_offsite.observed import Forbidden
 from drbd_offsite.reconcile import ROUNDS, Outcome, reconcile
 from drbd_offsite.tools import drbd
@@ -257,8 +257,8 @@ def test_a_drbd_that_cannot_be_seen_is_left_alone(programs: Programs) -> None:
 
 
 def answering(role: str) -> Answer:
-    theirs = protocol.ResourceReport("a", role, "UpToDate", "Connecting", 0, "")
-    return Answer(protocol.encode_answer(protocol.MachineReport("backup", "8.4.11", [theirs])))
+    theirs = messages.ResourceReport("a", role, "UpToDate", "Connecting", 0, "")
+    return Answer(protocol.encode_answer(messages.MachineReport("backup", "8.4.11", [theirs])))
 
 
 def test_a_server_asks_and_serves_when_it_hears_that_nobody_else_does(programs: Programs) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from drbd_offsite import run as module
 from drbd_offsite.errors import ToolFailed
-from drbd_offsite.run import Completed, Ended, Stream, run
+from drbd_offsite.run import Completed, Dialogue, Ended, Stream, run
 
 pytestmark = pytest.mark.usefixtures("real_programs")
 PYTHON = sys.executable
@@ -270,3 +270,40 @@ def test_one_that_is_killed_and_one_that_is_not_there() -> None:
     assert bounded("sh", "-c", "kill -9 $$").returncode == -9
     with pytest.raises(ToolFailed, match="nowhere could not be started"):
         bounded("nowhere")
+
+
+# -- programs that answer a line with a line ---------------------------------------------------------------
+
+
+def test_each_line_has_its_answer() -> None:
+    found = Dialogue(["sh", "-c", 'while read -r line; do echo "$line and more"; done'])
+    assert [found.ask(word, 20.0) for word in ("one", "two")] == ["one and more\n", "two and more\n"]
+    found.close()
+    assert found._process.returncode is not None
+
+
+def test_an_answer_may_be_long_and_come_in_pieces() -> None:
+    found = Dialogue(["sh", "-c", "read -r _; printf a; sleep 0.1; yes | head -c 200000 | tr -d '\\n'; echo; sleep 60"])
+    assert len(found.ask("go", 20.0)) == 100_002
+    found.close()
+
+
+@pytest.mark.parametrize("script", ["exit 3", "read -r _; exit 0", "read -r _; printf 'half of one'; exit 0"])
+def test_one_that_ends_has_no_answer(script: str) -> None:
+    found = Dialogue(["sh", "-c", script])
+    with pytest.raises(ToolFailed, match=r"sh -c .* has ended"):
+        found.ask("go", 20.0)
+    with pytest.raises(ToolFailed, match=r"sh -c .* has ended"):
+        found.ask("and on", 20.0)
+    found.close()
+
+
+def test_one_that_does_not_answer_is_not_waited_for() -> None:
+    begun = time.monotonic()
+    found = Dialogue(["sleep", "60"])
+    with pytest.raises(ToolFailed, match="sleep 60 did not answer in time"):
+        found.ask("go", 0.1)
+    found.close()
+    assert time.monotonic() - begun < 10
+    with pytest.raises(ToolFailed, match="nowhere could not be started"):
+        Dialogue(["nowhere"])

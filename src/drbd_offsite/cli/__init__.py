@@ -38,6 +38,7 @@ VERBS = {
     "test-alert": "send a test to everybody who gets the alerts",
     "configure": "write the package's answers (from standard input) to the configuration",
     "watch": "react to volumes and tunnels that appear; run by systemd",
+    "mark": "ask the peer up to when its copies have everything; run by systemd",
     "turn": "take a step of a failback or switchover for the peer; run by systemd",
     "files": "share a look at a copy with the peer; run by systemd",
     "deliver": "hand out the alerts that wait; run by systemd",

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from .. import config, journal
 from ..errors import ExitCode, OffsiteError, Refused, UsageError
 from ..host import survey
+from ..messages import SEED_PATH
 from ..model import PRIORITIES, Flavour, Site, VolumeName
 from ..operations import half
 from ..plan import guards
 from ..plan.actions import describe
 from ..plan.task import half_of, tagged
-from ..protocol import SEED_PATH
 from .common import tell
 from .progress import await_sync
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from .. import alert, config, files, hooks, keys, peer, protocol
+from .. import alert, config, files, hooks, keys, messages, peer
 from ..errors import ExitCode, OffsiteError, ToolFailed
 from ..host import metadata_found, survey
 from ..model import MetadataPlace, Peer, Site
@@ -189,7 +189,7 @@ def _version(tool: str) -> str:
 def _state(site: Site, to: Peer) -> PeerState | OffsiteError:
     before = datetime.now(UTC)
     try:
-        greeting = peer.ask(site, to, protocol.Hello(), protocol.Greeting, seconds=ANSWER_SECONDS)
+        greeting = peer.ask(site, to, messages.Hello(), messages.Greeting, seconds=ANSWER_SECONDS)
     except OffsiteError as error:
         return error
     middle = before + (datetime.now(UTC) - before) / 2

@@ -17,8 +17,8 @@ def look(site: Site, resource: Resource) -> int:
         print(f"{resource.name}: it could not be mounted, and nothing of it is left.")
         return ExitCode.FAILED
     print(
-        f"{resource.name}: mounted read-only at {found.directory}, as it was at {found.as_of or 'an unknown time'}. "
-        f"Nothing is promoted and replication goes on. To end it: drbd-offsite failback {resource.name}"
+        f"{resource.name}: mounted read-only at {found.directory}, {_with(found)}. Nothing is promoted and replication "
+        f"goes on. To end it: drbd-offsite failback {resource.name}"
     )
     return ExitCode.DONE
 
@@ -39,10 +39,18 @@ def rehearse(site: Site, resource: Resource) -> int:
     if not usable:
         print(f"{resource.name}: a failover would stop here, with the resource Primary and not mounted.")
         return ExitCode.FAILED
-    print(f"{resource.name}: it would be served {where}, as it was at {found.as_of or 'an unknown time'}.")
+    print(f"{resource.name}: it would be served {where}, {_with(found)}.")
     for hook in hooks:
         print(f"{resource.name}: {hook} start would be run.")
     return ExitCode.DONE
+
+
+def _with(found: Look) -> str:
+    return (
+        f"with all that was written before {found.as_of}"
+        if found.as_of
+        else "up to when it has everything is not known"
+    )
 
 
 def _report(found: Look) -> None:

@@ -93,6 +93,8 @@ def _block(site: Site, host: Host, resource: Resource, assessment: Assessment) -
         role = seen.connection.role if seen.connection else Role.UNKNOWN
         lines.append(f"  copy here   {resource.here.volume}, {seen.role}: {worth(seen.disk)}")
         lines.append(f"  copy there  {resource.there.volume} on {resource.peer}, {role}: {worth(there)}")
+        if at := host.complete.get(resource.name):
+            lines.append(f"  complete    up to {at}: the copy {'there' if seen.role is Role.PRIMARY else 'here'}")
         if site.flavour is Flavour.SERVER:
             lines.append(f"  use it as   {resource.by_res}")
     if site.flavour is Flavour.BACKUP:
@@ -153,6 +155,7 @@ def _resource_json(site: Site, host: Host, assessment: Assessment) -> dict[str, 
         "done_percent": progress.done_percent if progress else device.done_percent if device else None,
         "speed_bytes": progress.speed_bytes if progress else None,
         "finish_seconds": progress.finish_seconds if progress else None,
+        "complete_as_of": host.complete.get(resource.name),
         "drill": _drill_json(site, host.drills.get(resource.name)),
         "holds": [
             {"reason": h.reason, "since": h.since, "forbids": sorted(h.forbids), "set_by": h.set_by}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .. import files, journal, peer, protocol
+from .. import files, journal, messages, peer, protocol
 from ..errors import OffsiteError, Refused, ToolFailed
 from ..host import observe
 from ..model import Resource, Site
@@ -107,11 +107,11 @@ def _shared(site: Site, resource: Resource, tell: Tell) -> Iterator[None]:
     tell(f"{name}: having a look made on the {other}")
     there = site.peer_of(resource)
     try:
-        peer.ask(site, there, protocol.Share(name), protocol.Done, seconds=share.LONGEST_SECONDS)
+        peer.ask(site, there, messages.Share(name), messages.Done, seconds=share.LONGEST_SECONDS)
         yield
     finally:
         try:
-            peer.ask(site, there, protocol.Unshare(name), protocol.Done, seconds=UNSHARE_SECONDS)
+            peer.ask(site, there, messages.Unshare(name), messages.Done, seconds=UNSHARE_SECONDS)
         except OffsiteError as error:
             minutes = share.IDLE_SECONDS / 60
             tell(f"{name}: a look on the {other} could not be ended: {error} It ends by itself in {minutes:.0f} min.")

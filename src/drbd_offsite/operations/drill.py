@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import alert, files, hooks, journal, peer
 from ..errors import OffsiteError, Refused, ToolFailed
 from ..host import observe
+from ..messages import MachineReport, Report
 from ..model import Flavour, Resource, Site
 from ..observed import Host
 from ..plan import drill as plan
@@ -18,7 +19,6 @@ from ..plan.assess import duration
 from ..plan.drill import Line, Result, Seen
 from ..plan.drilled import Count, Outcome
 from ..plan.look import Check, Verdict
-from ..protocol import MachineReport, Report
 from ..render import drill_page
 from ..run import bounded
 from ..tools import contained

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .. import config, files, journal, keys, peer, protocol
+from .. import config, files, journal, keys, messages, peer
 from ..errors import PeerUnreachable, Refused
 from ..host import observe
 from ..invitation import LIFETIME, Invitation, parse
@@ -140,7 +140,7 @@ def join(text: str, tell: Tell) -> Peer:
         _forget_guest(name)
         _start(joined, apply(site))
         await_tunnel(site, joined, TUNNEL_SECONDS, tell)
-        greeting = peer.ask(site, joined, protocol.Hello(), protocol.Greeting)
+        greeting = peer.ask(site, joined, messages.Hello(), messages.Greeting)
         journal.record("joined", "", f"Enrolled with {greeting.hostname}.", invitation=used)
         journal.end(operation)
         return joined
@@ -204,14 +204,14 @@ def _contact_as_guest(site: Site, joined: Peer, invitation: Invitation, resumed:
             raise
         # The earlier run's keys may have arrived and only the answer been lost: try with those.
         return
-    request = protocol.Enrol(
+    request = messages.Enrol(
         token=invitation.token,
         hostname=hostname(),
         fingerprint=keys.tunnel_identity(joined),
         ssh_key=keys.public_ssh_key(keys.directory(joined.name) / "ssh"),
         ssh_host_key=keys.public_ssh_key(keys.ROOT / keys.HOST_KEY),
     )
-    peer.ask(site, joined, request, protocol.Done, key="invitation/ssh")
+    peer.ask(site, joined, request, messages.Done, key="invitation/ssh")
 
 
 def _forget_guest(name: str) -> None:
@@ -222,7 +222,7 @@ def _forget_guest(name: str) -> None:
         guest.rmdir()
 
 
-def enrol(site: Site, name: str, request: protocol.Enrol, now: datetime) -> protocol.Done:
+def enrol(site: Site, name: str, request: messages.Enrol, now: datetime) -> messages.Done:
     """On the server: a backup shows its invitation and its own public keys. The same again is done already."""
     enrolling, opened = site.peers[name], keys.open_invitation(name)
     if opened is None or not secrets.compare_digest(keys.token_hash(request.token), opened.token_hash):
@@ -251,10 +251,10 @@ def enrol(site: Site, name: str, request: protocol.Enrol, now: datetime) -> prot
     if unit:
         # Only after the answer has gone through the very tunnel that this restarts.
         run(systemd.restart_soon(unit))
-    return protocol.Done()
+    return messages.Done()
 
 
-def hello(site: Site, name: str) -> protocol.Greeting:
+def hello(site: Site, name: str) -> messages.Greeting:
     """A peer's first word with its own key ends its enrolment."""
     opened = keys.open_invitation(name)
     if opened is not None and opened.used:
@@ -262,7 +262,7 @@ def hello(site: Site, name: str) -> protocol.Greeting:
             keys.close_invitation(name)
             apply(config.load())  # which may have changed since the request came
     version = observe(site).drbd_version  # takes a moment, and the time is to be that of the answer
-    return protocol.Greeting(hostname(), site.flavour, version, journal.now())
+    return messages.Greeting(hostname(), site.flavour, version, journal.now())
 
 
 def await_tunnel(site: Site, to: Peer, seconds: int, tell: Tell) -> None:

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from .. import journal, peer, protocol
+from .. import journal, messages, peer
 from ..errors import OffsiteError
 from ..model import Resource, Site
 from ..observed import Forbidden, Host
@@ -31,14 +31,14 @@ def gather(site: Site, host: Host) -> None:
             journal.forget(KIND, resource.name)
 
 
-def _ask(site: Site, name: str) -> protocol.MachineReport | None:
+def _ask(site: Site, name: str) -> messages.MachineReport | None:
     try:
-        return peer.ask(site, site.peers[name], protocol.Report(), protocol.MachineReport, seconds=ANSWER_SECONDS)
+        return peer.ask(site, site.peers[name], messages.Report(), messages.MachineReport, seconds=ANSWER_SECONDS)
     except OffsiteError:
         return None
 
 
-def _reason(host: Host, resource: Resource, answer: protocol.MachineReport | None) -> tuple[str, bool]:
+def _reason(host: Host, resource: Resource, answer: messages.MachineReport | None) -> tuple[str, bool]:
     """What both have changed, and whether the peer's half is in it."""
     here = _half(host.hostname, of(host, resource))
     reports = answer.resources if answer else []
@@ -47,6 +47,6 @@ def _reason(host: Host, resource: Resource, answer: protocol.MachineReport | Non
     return reason, bool(theirs)
 
 
-def _half(hostname: str, half: protocol.ResourceReport) -> str:
+def _half(hostname: str, half: messages.ResourceReport) -> str:
     since = f"since {half.disconnected_since}" if half.disconnected_since else "since the connection was lost"
     return f"{hostname} ({half.role}) has changed {amount(half.changed_bytes)} {since}"

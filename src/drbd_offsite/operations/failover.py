@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .. import files, journal, peer, protocol
+from .. import files, journal, messages, peer
 from ..errors import OffsiteError, PeerUnreachable, Refused, ToolFailed
 from ..host import observe, survey
 from ..model import Flavour, Resource, Site
@@ -17,7 +17,6 @@ from ..run import run
 from ..tools import iproute
 from .drive import drive
 from .report import LOST
-from .restore_point import TAKEN
 from .serve import found, to_run
 
 LOCK_SECONDS = 60.0
@@ -57,7 +56,7 @@ def failover(
             guards.enforce(plan.refusal(resource, host, server, force))
             guards.enforce(mountable(host, resource))
             to_run()  # what must not be run is refused now, and not at the end
-            copy = plan.copy(resource, host, _remembered(LOST, name), _remembered(TAKEN, name))
+            copy = plan.copy(resource, host, str(journal.remembered(LOST).get(name, {}).get("since", "")))
             lines = plan.loss(resource, server, copy, journal.now())
             if dry_run:
                 _show(site, host, Operation(plan.VERB, name, "", plan.parameters(copy)), lines, tell)
@@ -70,13 +69,10 @@ def failover(
         seconds = time.monotonic() - started
         mounted = observe(site).mounted_at(resource.here.minor)
         as_of = str(operation.parameters["as_of"])
-        text = f"This machine serves it, as it was at {as_of or 'an unknown time'}; that took {seconds:.0f} s."
+        known = f" with all that the server had acknowledged before {as_of}" if as_of else ""
+        text = f"This machine serves it{known}; that took {seconds:.0f} s."
         journal.record("failover", name, text, as_of=as_of, seconds=round(seconds, 1))
         return TakenOver(seconds, as_of, mounted[0] if mounted else "")
-
-
-def _remembered(kind: str, name: str) -> dict[str, object]:
-    return journal.remembered(kind).get(name, {})
 
 
 def _unfinished(name: str) -> Refused | None:
@@ -121,7 +117,7 @@ def look_for_server(site: Site, resource: Resource, host: Host) -> Server:
     there = site.peer_of(resource)
     if site.address_here(there) in host.addresses:
         try:
-            answer = peer.ask(site, there, protocol.Report(), protocol.MachineReport, seconds=ANSWER_SECONDS)
+            answer = peer.ask(site, there, messages.Report(), messages.MachineReport, seconds=ANSWER_SECONDS)
         except PeerUnreachable:
             pass
         except OffsiteError:

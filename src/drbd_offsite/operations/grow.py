@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 
-from .. import journal, peer, protocol
+from .. import journal, messages, peer, protocol
 from ..errors import Refused, ToolFailed, UsageError
 from ..execute import execute
 from ..host import identity, look_again, survey
@@ -112,7 +112,7 @@ def _decide(site: Site, resource: Resource, asked: str, tell: Callable[[str], No
             f"For more write it with a plus: drbd-offsite grow {name} +{asked.lstrip('+')}",
         )
     guards.enforce(plan.enough_room(host, resource.here, wanted))
-    peer.ask(site, site.peer_of(resource), protocol.Enlarge(name, wanted, only_check=True), protocol.Enlarged)
+    peer.ask(site, site.peer_of(resource), messages.Enlarge(name, wanted, only_check=True), messages.Enlarged)
     return Growth(wanted, asked)
 
 
@@ -120,7 +120,7 @@ def _steps(site: Site, host: Host, operation: Operation) -> Iterator[Action]:
     return plan.remaining(site, host, operation, _fstype(site.resources[operation.resource]))
 
 
-def _answered(operation: Operation, answer: protocol.Enlarged) -> dict[str, object]:
+def _answered(operation: Operation, answer: messages.Enlarged) -> dict[str, object]:
     if answer.size_bytes < Growth.of(operation).size_bytes:
         raise Refused(
             f"The backup's volume has {answer.size_bytes} bytes; {Growth.of(operation).size_bytes} are needed.",
@@ -133,7 +133,7 @@ def _fstype(resource: Resource) -> str:
     return identity(resource.here.device).get("TYPE", "")
 
 
-def enlarge(site: Site, requester: str, request: protocol.Enlarge) -> protocol.Enlarged:
+def enlarge(site: Site, requester: str, request: messages.Enlarge) -> messages.Enlarged:
     """The backup's part of a peer's ``grow``: the same request again finds it done."""
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "enlarge"))
     resource = protocol.resource_of(site, requester, request.name)
@@ -146,7 +146,7 @@ def enlarge(site: Site, requester: str, request: protocol.Enlarge) -> protocol.E
             for step in plan.enlarge(host, resource.here, request.size_bytes, tries=RESYNC_TRIES):
                 _extend(site, resource, step)
             host = survey(site)
-        return protocol.Enlarged(host.volumes[resource.here.volume].size_bytes)
+        return messages.Enlarged(host.volumes[resource.here.volume].size_bytes)
 
 
 def _extend(site: Site, resource: Resource, step: Run) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from .. import config, files, journal, keys, peer, protocol
+from .. import config, files, journal, keys, messages, peer
 from ..errors import Refused, ToolFailed
 from ..execute import execute
 from ..host import identity, look_again, metadata_found, observe, survey, unit_is
@@ -75,7 +75,7 @@ def _with_prepared_copy(site: Site, operation: Operation, tell: Tell) -> Operati
     if task.blank:
         tell(f"{task.here.volume} seems to be empty. If it is, nothing has to be sent: the backup's is made empty too.")
     while True:
-        answer = peer.ask(site, site.peers[task.peer], request_for(task), protocol.Replicated)
+        answer = peer.ask(site, site.peers[task.peer], request_for(task), messages.Replicated)
         if answer.made:
             return journal.begin("add", task.name, {**operation.parameters, **answered(operation, answer)})
         what = "makes its volume zeros" if task.blank else "fills its volume from the seed"
@@ -198,7 +198,7 @@ def _decide_add(site: Site, host: Host, volume: VolumeName, name: str, wishes: W
     )
     guards.enforce(guards.room(host, task, with_volume=False))
     guards.enforce(_slot_taken(host, task))
-    peer.ask(site, site.peers[to], request_for(task, only_check=True), protocol.Replicated)
+    peer.ask(site, site.peers[to], request_for(task, only_check=True), messages.Replicated)
     return task
 
 
@@ -222,7 +222,7 @@ def _others(site: Site, host: Host, name: str) -> list[drbd_dump.Half]:
     return foreign(site, host, dumped.values())
 
 
-def replicate(site: Site, requester: str, request: protocol.Replicate) -> protocol.Replicated:
+def replicate(site: Site, requester: str, request: messages.Replicate) -> messages.Replicated:
     """The backup's half of a peer's ``add``: the same request again finishes it, or finds it done."""
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "replicate"))
     with locked(request.name):
@@ -251,7 +251,7 @@ def replicate(site: Site, requester: str, request: protocol.Replicate) -> protoc
         return _made(site, task.here, done)
 
 
-def _prepare(site: Site, host: Host, operation: Operation, request: protocol.Replicate) -> Operation:
+def _prepare(site: Site, host: Host, operation: Operation, request: messages.Replicate) -> Operation:
     """Go on with what may outlast the request, in a volume that is made first; returns how the operation is now.
 
     Raises Refused for a volume that this operation has not made.
@@ -271,18 +271,18 @@ def _new_tag() -> str:
     return f"drbd_offsite_copy_{secrets.token_hex(8)}"
 
 
-def _begun(task: Task, done: int = 0) -> protocol.Replicated:
-    return protocol.Replicated(protocol.Half.of(task.here), task.size_bytes, made=False, prepared_bytes=done)
+def _begun(task: Task, done: int = 0) -> messages.Replicated:
+    return messages.Replicated(messages.Half.of(task.here), task.size_bytes, made=False, prepared_bytes=done)
 
 
-def _made(site: Site, here: Replica, prepared_bytes: int = 0) -> protocol.Replicated:
+def _made(site: Site, here: Replica, prepared_bytes: int = 0) -> messages.Replicated:
     volume = survey(site).volumes.get(here.volume)
     if volume is None:
         raise Refused(f"The volume {here.volume} of the copy is not there.", "See 'vgs' and 'lvs' on the backup.")
-    return protocol.Replicated(protocol.Half.of(here), volume.size_bytes, prepared_bytes=prepared_bytes)
+    return messages.Replicated(messages.Half.of(here), volume.size_bytes, prepared_bytes=prepared_bytes)
 
 
-def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -> Task:
+def _decide_replicate(site: Site, requester: str, request: messages.Replicate) -> Task:
     host = host_with_drbd(site)
     volume = VolumeName(site.volume_group, VolumeName.parse(request.server.volume).name)
     guards.enforce(guards.copy_is_new(host, volume))
@@ -303,7 +303,7 @@ def _decide_replicate(site: Site, requester: str, request: protocol.Replicate) -
     return task
 
 
-def _same_request(task: Task, requester: str, request: protocol.Replicate) -> Refused | None:
+def _same_request(task: Task, requester: str, request: messages.Replicate) -> Refused | None:
     if (task.peer, task.size_bytes, task.there) == (requester, request.size_bytes, request.server.replica()):
         return None
     return Refused(
@@ -312,7 +312,7 @@ def _same_request(task: Task, requester: str, request: protocol.Replicate) -> Re
     )
 
 
-def _same_resource(existing: Resource, requester: str, request: protocol.Replicate) -> Refused | None:
+def _same_resource(existing: Resource, requester: str, request: messages.Replicate) -> Refused | None:
     if (existing.peer, existing.there) == (requester, request.server.replica()):
         return None
     return Refused(
@@ -349,7 +349,7 @@ def steps(site: Site, host: Host, operation: Operation, tell: Tell = silent) -> 
     return remaining(site, host, operation, _findings(site, host, Task.of(operation), tell))
 
 
-def answered(operation: Operation, answer: protocol.Replicated) -> dict[str, object]:
+def answered(operation: Operation, answer: messages.Replicated) -> dict[str, object]:
     """The backup's half, for the operation's `Task`. Raises Refused where its volume is too small."""
     task = Task.of(operation)
     needed = task.size_bytes

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .. import files, journal, peer, protocol
+from .. import files, journal, messages, peer
 from ..errors import OffsiteError, Refused
 from ..host import observe
 from ..model import Flavour, Resource, Site, Turn
@@ -160,11 +160,11 @@ def _progress(host: Host, resource: Resource, left: int) -> str:
 
 
 def _ask(site: Site, resource: Resource) -> Standing:
-    request = protocol.Stand(resource.name)
-    return _standing(peer.ask(site, site.peer_of(resource), request, protocol.Stance))
+    request = messages.Stand(resource.name)
+    return _standing(peer.ask(site, site.peer_of(resource), request, messages.Stance))
 
 
-def _standing(stance: protocol.Stance) -> Standing:
+def _standing(stance: messages.Stance) -> Standing:
     return Standing(
         Role(stance.role),
         DiskState(stance.disk),
@@ -185,5 +185,5 @@ def _take(site: Site, resource: Resource, step: Step, keep: bool, tell: Tell) ->
     if step.where is site.flavour:
         take(site, resource, step.turn, keep, tell)
     else:
-        request = protocol.Take(resource.name, step.turn, keep)
-        peer.ask(site, site.peer_of(resource), request, protocol.Done)
+        request = messages.Take(resource.name, step.turn, keep)
+        peer.ask(site, site.peer_of(resource), request, messages.Done)

@@ -21,7 +21,6 @@ from ..plan.look import Check, Place, Source, Verdict
 from ..plan.restore_point import Storage
 from ..run import Completed, run
 from ..tools import contained, dmsetup, filesystem, fsck, lvm
-from .report import LOST
 from .restore_point import TAKEN
 
 DIRECTORY = Path("/run/drbd-offsite/looks")
@@ -169,15 +168,9 @@ def _take(site: Site, resource: Resource, place: Place, tell: Tell) -> tuple[Sou
     for left in range(TRIES - 1, -1, -1):
         resyncs = _resyncs(name)
         seen = _settled(site, name)
-        restorable = journal.remembered(TAKEN).get(name)
-        what = plan.source(seen, resource, restorable is not None)
+        what = plan.source(seen, resource, name in journal.remembered(TAKEN))
         taken = journal.now()
-        if what is Source.COPY:
-            lost = str(journal.remembered(LOST).get(name, {}).get("since", ""))
-            as_of = plan.as_of(seen.drbd.get(name), taken, lost)
-        else:
-            before = str((restorable or {}).get("taken", ""))
-            as_of = plan.restored_as_of(name, before, journal.events())
+        as_of = plan.as_of(seen, resource, taken)
         tell(f"{name}: taking a snapshot of the {what}")
         try:
             for step in plan.take(site, Storage(seen.volumes, seen.groups), resource, what):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from .. import config, files, journal, keys, peer, protocol
+from .. import config, files, journal, keys, messages, peer
 from ..errors import BadRequest, OffsiteError, PeerUnreachable, Refused
 from ..host import metadata_found, observe, survey, unit_is
 from ..model import Flavour, Site
@@ -82,7 +82,7 @@ def _known(site: Site, name: str) -> Refused | None:
 def _ask_first(site: Site, removal: Removal) -> None:
     """What the backup would refuse is refused before anything is begun; one that is away is asked at the end."""
     with suppress(PeerUnreachable):
-        peer.ask(site, site.peers[removal.peer], plan.release(removal, only_check=True), protocol.Done)
+        peer.ask(site, site.peers[removal.peer], plan.release(removal, only_check=True), messages.Done)
 
 
 def _decide(site: Site, name: str, remount: bool) -> Removal:
@@ -133,7 +133,7 @@ def _steps(site: Site, host: Host, operation: Operation) -> Iterator[Action]:
     return plan.remaining(site, host, operation, _findings(site, host, Removal.of(operation)))
 
 
-def _answered(_: Operation, __: protocol.Done) -> dict[str, object]:
+def _answered(_: Operation, __: messages.Done) -> dict[str, object]:
     return {"asked_peer": True}
 
 
@@ -177,7 +177,7 @@ def follow_up(site: Site, host: Host) -> None:
         raise failed
 
 
-def release(site: Site, requester: str, request: protocol.Release) -> protocol.Done:
+def release(site: Site, requester: str, request: messages.Release) -> messages.Done:
     """The backup's half of a peer's ``remove``: the same request again finishes it, or finds it done."""
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "release"))
     with half.locked(request.name):
@@ -185,20 +185,20 @@ def release(site: Site, requester: str, request: protocol.Release) -> protocol.D
         if operation is None:
             removal = _decide_release(site, requester, request)
             if removal is None or request.only_check:
-                return protocol.Done()
+                return messages.Done()
             operation = journal.begin("release", request.name, removal.parameters())
         elif Removal.of(operation).peer != requester:
             raise BadRequest(f"{requester} has no resource {request.name} here.")
         elif request.only_check:
-            return protocol.Done()
+            return messages.Done()
         _supersede(request.name, ("replicate",))
         drive(operation, _steps, half.silent)
         kept = "" if request.delete_copy else f"; the copy stays on {Removal.of(operation).here.volume}"
         journal.record("released", request.name, f"{requester} replicates it no more{kept}.")
-    return protocol.Done()
+    return messages.Done()
 
 
-def _decide_release(site: Site, requester: str, request: protocol.Release) -> Removal | None:
+def _decide_release(site: Site, requester: str, request: messages.Release) -> Removal | None:
     """None where there is nothing to release."""
     host = survey(site)
     unfinished = host.operations.get(f"replicate-{request.name}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
-from .. import config, files, journal, keys, peer, protocol
+from .. import config, files, journal, keys, messages, peer, protocol
 from ..errors import BadRequest, OffsiteError, Refused
 from ..execute import execute
 from ..host import SERVING, consult, end_consultation, observe, unit_is
@@ -30,7 +30,6 @@ KINDS = (
     repair.KIND,
     repair.TAILS,
     evidence.KIND,
-    report.BEHIND,
     SERVING,
     turn.TURNED,
     drilled.KIND,
@@ -118,7 +117,7 @@ def _ask_first(site: Site, renaming: Renaming, begun: bool) -> bool:
     """
     there = site.peer_of(plan.under(site, renaming))
     try:
-        peer.ask(site, there, plan.request(renaming, only_check=True), protocol.Done)
+        peer.ask(site, there, plan.request(renaming, only_check=True), messages.Done)
     except OffsiteError:
         if not begun:
             raise
@@ -229,7 +228,7 @@ def _unsettled(site: Site, key: str) -> Operation | None:
     return operation
 
 
-def follow(site: Site, requester: str, request: protocol.Rename) -> protocol.Done:
+def follow(site: Site, requester: str, request: messages.Rename) -> messages.Done:
     """The backup's half of a peer's ``rename``: the same request again finishes it, or finds it done."""
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "what a server asks for"))
     guards.enforce(plan.named(request.name, request.new))
@@ -244,14 +243,14 @@ def follow(site: Site, requester: str, request: protocol.Rename) -> protocol.Don
             guards.enforce(guards.copy_unused(host, each, resource.here, "it cannot go down for a moment", RENAMING))
         operation = journal.operations().get(f"{RENAMING}-{request.name}")
         if operation is None and name == request.new:
-            return protocol.Done()
+            return messages.Done()
         if operation is None:
             guards.enforce(plan.free(site, host, request.name, request.new))
         renaming = Renaming.of(operation) if operation else _renaming(site, resource, request.new)
         guards.enforce(_same(renaming, request.new))
         if request.only_check:
-            return protocol.Done()
+            return messages.Done()
         operation = operation or journal.begin(RENAMING, request.name, renaming.parameters())
         drive(operation, _steps, half.silent)
         journal.record("renamed", request.new, f"It was {request.name} until now.")
-    return protocol.Done()
+    return messages.Done()

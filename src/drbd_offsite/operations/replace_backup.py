@@ -6,7 +6,7 @@ connecting meanwhile: the kernel still has the lost machine's port.
 
 from collections.abc import Callable, Iterator
 
-from .. import config, journal, protocol
+from .. import config, journal, messages
 from ..errors import Refused
 from ..host import observe, survey
 from ..model import Flavour, Resource, Site
@@ -38,7 +38,7 @@ def replace_backup(site: Site, peer: str, tell: Callable[[str], None]) -> list[s
         guards.enforce(_served(host, resource) or _held(host, resource))
     if not apart:
         raise Refused(f"{peer} has its half of every resource and is connected.", "There is nothing to replace.")
-    ask(site, site.peers[peer], protocol.Hello(), protocol.Greeting)  # before anything is begun: is it there at all
+    ask(site, site.peers[peer], messages.Hello(), messages.Greeting)  # before anything is begun: is it there at all
     for resource in apart:
         with half.locked(resource.name):
             _replace(site, resource, tell)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .. import durable, files, host, journal, protocol
+from .. import durable, files, host, journal, messages
 from ..errors import OffsiteError, Refused
 from ..host import survey
 from ..model import Flavour, Site, VolumeName
@@ -172,13 +172,13 @@ def _keep_usable(snapshot: VolumeName) -> None:
 # -- on the backup -----------------------------------------------------------------------------------
 
 
-def check(request: protocol.Replicate) -> None:
+def check(request: messages.Replicate) -> None:
     """Before anything is begun. Raises Refused for a file that cannot be the volume's seed."""
     with _opened(request):
         pass
 
 
-def fill(operation: Operation, request: protocol.Replicate) -> Operation:
+def fill(operation: Operation, request: messages.Replicate) -> Operation:
     """Go on writing a seed to the copy's volume for a bounded time; returns how the operation is now.
 
     What is noted is on the medium. Raises Refused for a file that is not what it was when it was written; then the next
@@ -214,7 +214,7 @@ def done_bytes(operation: Operation) -> int:
     return 0
 
 
-def _go_on(operation: Operation, task: Task, request: protocol.Replicate) -> Operation:
+def _go_on(operation: Operation, task: Task, request: messages.Replicate) -> Operation:
     size = task.size_bytes
     ends = time.monotonic() + FILL_SECONDS
     with _opened(request) as (file, header), _device(task.here.volume, os.O_WRONLY | os.O_EXCL) as target:
@@ -272,7 +272,7 @@ def _device(volume: VolumeName, flags: int) -> Iterator[int]:
 
 
 @contextmanager
-def _opened(request: protocol.Replicate) -> Iterator[tuple[BinaryIO, bytes]]:
+def _opened(request: messages.Replicate) -> Iterator[tuple[BinaryIO, bytes]]:
     """The seed, read up to the first record, and its header. Raises Refused for a file that cannot be the one."""
     try:
         _regular(os.lstat(request.seed))  # before it is opened, which does something to a tape or a pipe
@@ -294,7 +294,7 @@ def _regular(found: os.stat_result) -> None:
         raise ValueError("no regular file")
 
 
-def _no_seed(request: protocol.Replicate) -> Refused:
+def _no_seed(request: messages.Replicate) -> Refused:
     """The same for every reason: the peer is not told which files there are here."""
     volume = VolumeName.parse(request.server.volume)
     return Refused(
@@ -306,7 +306,7 @@ def _no_seed(request: protocol.Replicate) -> Refused:
     )
 
 
-def _header(file: BinaryIO, request: protocol.Replicate) -> bytes:
+def _header(file: BinaryIO, request: messages.Replicate) -> bytes:
     """Raises OSError, RecursionError and ValueError for a file that cannot be the volume's seed."""
     line = file.readline(HEADER_BYTES)
     header = Header.parse(line)

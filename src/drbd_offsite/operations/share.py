@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .. import files, protocol
+from .. import files, messages, protocol
 from ..errors import Refused, ToolFailed
 from ..host import observe
 from ..model import Resource, Site
@@ -44,16 +44,16 @@ _CHUNK = 65536
 Tell = Callable[[str], None]
 
 
-def answer(site: Site, requester: str, request: protocol.Share | protocol.Unshare) -> protocol.Done:
+def answer(site: Site, requester: str, request: messages.Share | messages.Unshare) -> messages.Done:
     """What the peer asks for. Raises BadRequest for a resource that is not shared with that peer, Refused."""
     name = protocol.resource_of(site, requester, request.name).name
     unit = systemd.files_unit(name)
-    if isinstance(request, protocol.Share):
+    if isinstance(request, messages.Share):
         # Not "start": what an earlier comparison has left would be as old as that.
         deputy.have("restart", unit, ANSWERS, name, f"A look at {name}", LONGEST_SECONDS)
     else:
         deputy.have("stop", unit, ANSWERS, name, f"The end of a look at {name}", STOP_SECONDS)
-    return protocol.Done()
+    return messages.Done()
 
 
 def share(site: Site, resource: Resource, tell: Tell, ready: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import NoReturn
 
-from .. import config, journal, protocol
+from .. import config, journal, messages, protocol
 from ..errors import BadRequest, OffsiteError, PeerUnreachable, Refused, SystemFailed, UsageError
 from ..execute import execute
 from ..host import observe
@@ -70,7 +70,7 @@ def _decide(site: Site, resource: Resource, key: str, value: str) -> Change:
                 f"Finish that first: drbd-offsite set {name} {earlier.key} {earlier.value}",
             )
         decided = replace(earlier, value=value)
-    request = protocol.Tune(name, key, value, only_check=True)
+    request = messages.Tune(name, key, value, only_check=True)
     execute(AskPeer(resource.peer, request, "it must be possible there too"), site)
     return decided
 
@@ -95,7 +95,7 @@ def _put_back(site: Site, resource: Resource, failed: Change, error: OffsiteErro
 
 
 def _ask(site: Site, resource: Resource, decided: Change, tell: Tell) -> None:
-    request = protocol.Tune(resource.name, decided.key, decided.value, only_check=False)
+    request = messages.Tune(resource.name, decided.key, decided.value, only_check=False)
     action = AskPeer(resource.peer, request, f"{decided.key} is to be {decided.value} on both machines")
     tell(describe(action))
     execute(action, site)
@@ -132,7 +132,7 @@ def _look(site: Site) -> Host:
     return host
 
 
-def tune(site: Site, requester: str, request: protocol.Tune) -> protocol.Done:
+def tune(site: Site, requester: str, request: messages.Tune) -> messages.Done:
     """The backup's part of a peer's ``set``: the same request again does the same again."""
     guards.enforce(guards.flavour(site, Flavour.BACKUP, "tune"))
     with locked(request.name):
@@ -145,4 +145,4 @@ def tune(site: Site, requester: str, request: protocol.Tune) -> protocol.Done:
         _look(site)
         if not request.only_check:
             _settle(request.name, request.key, value, silent)
-    return protocol.Done()
+    return messages.Done()

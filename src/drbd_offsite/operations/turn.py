@@ -6,7 +6,7 @@ peer may do neither.
 
 from collections.abc import Callable
 
-from .. import doorbell, files, journal, protocol
+from .. import doorbell, files, journal, messages, protocol
 from ..errors import OffsiteError, Refused
 from ..execute import execute
 from ..host import SERVING, observe
@@ -39,7 +39,7 @@ IN_THE_OPEN = frozenset({Turn.YIELD, Turn.SERVE})
 Tell = Callable[[str], None]
 
 
-def stance(site: Site, resource: Resource) -> protocol.Stance:
+def stance(site: Site, resource: Resource) -> messages.Stance:
     host = observe(site)
     if host.blind:
         raise OffsiteError(f"{host.hostname} cannot see DRBD's state: {host.problems[0]}")
@@ -49,7 +49,7 @@ def stance(site: Site, resource: Resource) -> protocol.Stance:
     settled = repair.settled(resource.name)
     if not settled and seen is not None and seen.role is Role.PRIMARY:
         doorbell.ring()  # the watcher compares what has to be compared, and need not wait for its minute
-    return protocol.Stance(
+    return messages.Stance(
         role=seen.role if seen else Role.UNKNOWN,
         disk=seen.disk if seen else DiskState.DISKLESS,
         connection=connection.state if connection else ConnectionState.STANDALONE,
@@ -208,10 +208,10 @@ def _lift(resource: Resource, setters: frozenset[str], turn: Turn) -> None:
 # -- what the peer asks for ------------------------------------------------------------------------
 
 
-def answer(site: Site, requester: str, request: protocol.Stand | protocol.Take) -> protocol.Stance | protocol.Done:
+def answer(site: Site, requester: str, request: messages.Stand | messages.Take) -> messages.Stance | messages.Done:
     """Raises BadRequest for a resource that is not shared with that peer, Refused."""
     resource = protocol.resource_of(site, requester, request.name)
-    if isinstance(request, protocol.Stand):
+    if isinstance(request, messages.Stand):
         return stance(site, resource)
     turn = Turn(request.turn)
     _guard(site, resource, turn)
@@ -221,7 +221,7 @@ def answer(site: Site, requester: str, request: protocol.Stand | protocol.Take) 
         _take_in_the_open(resource, turn)
     else:
         take(site, resource, turn, keep, lambda _: None)
-    return protocol.Done()
+    return messages.Done()
 
 
 def _guard(site: Site, resource: Resource, turn: Turn) -> None:

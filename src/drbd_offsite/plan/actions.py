@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..messages import Enlarge, Release, Rename, Replicate, Tune
 from ..observed import Hold, Operation
-from ..protocol import Enlarge, Release, Rename, Replicate, Tune
 from ..tools import drbd
 
 

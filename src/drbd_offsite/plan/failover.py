@@ -4,11 +4,10 @@ A copy that a broken-off resync has left Inconsistent is not promoted: the resto
 into the volume. DRBD's bitmap knows nothing of that, so all of it is marked to be sent to the server later.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
 from ..errors import Refused
 from ..model import Resource, Site, VolumeName
@@ -43,7 +42,9 @@ class Copy:
     restore_point: VolumeName | None
     """Takes the copy's place; None where the copy itself is usable."""
     as_of: str
-    """ISO 8601: what the server wrote up to then is in it; empty where that was not noted."""
+    """ISO 8601: what the server had acknowledged before is in it; empty where that is not known."""
+    lost: str
+    """ISO 8601: since when nothing has arrived; empty where that is not known."""
     known_missing_bytes: int
     """Written by the server before that and never sent, as far as it had told."""
 
@@ -72,16 +73,17 @@ def refusal(resource: Resource, host: Host, server: Server, force: bool) -> Refu
     return None
 
 
-def copy(resource: Resource, host: Host, lost: Mapping[str, Any], taken: Mapping[str, Any]) -> Copy:
-    """What would be served. ``lost`` and ``taken`` are what is remembered of the connection and the restore point.
+def copy(resource: Resource, host: Host, lost: str) -> Copy:
+    """What would be served; ``lost``: since when it is not connected. Raises Refused where there is nothing usable.
 
-    Raises Refused where there is nothing usable.
+    While a resync runs no mark is passed, so what is known of the copy then is known of its restore point.
     """
     seen = host.drbd[resource.name]
     device = seen.peer_device
+    as_of = host.complete.get(resource.name, "")
     if seen.disk in USABLE:
         missing = device.out_of_sync_bytes if device and seen.role is not Role.PRIMARY else 0
-        return Copy(None, str(lost.get("complete", lost.get("since", ""))), missing)
+        return Copy(None, as_of, lost, missing)
     place = restore_point.place(resource.here.volume)
     found = host.volumes.get(place)
     ours = found is not None and restore_point.TAG in found.tags
@@ -93,7 +95,7 @@ def copy(resource: Resource, host: Host, lost: Mapping[str, Any], taken: Mapping
             f"If {resource.peer} comes back, the resync goes on by itself. If it is lost for good, what is on "
             f"{resource.here.volume} is a mixture of old and new: make a snapshot of it before anything is tried.",
         )
-    return Copy(place, str(taken.get("taken", "")), 0)
+    return Copy(place, as_of, lost, 0)
 
 
 def loss(resource: Resource, server: Server, found: Copy, now: str) -> tuple[str, ...]:
@@ -105,17 +107,20 @@ def loss(resource: Resource, server: Server, found: Copy, now: str) -> tuple[str
             "takes its place."
         )
     if found.as_of:
-        age = int((datetime.fromisoformat(now) - datetime.fromisoformat(found.as_of)).total_seconds())
-        lines.append(f"What is served will be as it was at {found.as_of}, {duration(max(age, 0))} ago.")
+        seconds = int((datetime.fromisoformat(now) - datetime.fromisoformat(found.as_of)).total_seconds())
+        ago = f"{found.as_of}, {duration(max(seconds, 0))} ago"
+        lines.append(f"What is served has all that the server had acknowledged before {ago}.")
     else:
-        lines.append("Since when nothing has arrived here is not known.")
+        since = f" Nothing has arrived since {found.lost}." if found.lost else ""
+        lines.append(f"Up to when the server's writes are here is not known.{since}")
     if found.known_missing_bytes:
         lines.append(
             f"{amount(found.known_missing_bytes)} that the server had written before are known to be missing here."
         )
     lines.append(
-        "What the server wrote after that is not here, and of what it wrote just before at most "
-        f"{amount(ON_ITS_WAY_BYTES)} may have been on their way. It stays on the server's volume, if that still exists."
+        "Of what it wrote after that the beginning may be here, and not the end: at most "
+        f"{amount(ON_ITS_WAY_BYTES)} may have been on their way, and nothing of what came later was sent. It stays on "
+        "the server's volume, if that still exists."
     )
     return tuple(lines)
 

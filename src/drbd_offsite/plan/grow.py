@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import Refused
+from ..messages import Enlarge
 from ..model import MAX_INDEXED_BYTES, Replica, Resource, RestorePoint, Site, VolumeName
 from ..observed import DiskState, Host, Operation, ReplicationState, Role
-from ..protocol import Enlarge
 from ..tools import drbd, filesystem, lvm
 from . import guards, look, restore_point
 from .actions import Action, AskPeer, Note, Once, Run

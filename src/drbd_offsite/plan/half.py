@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from .. import config
 from ..errors import Refused
+from ..messages import Half, Replicate
 from ..model import Flavour, Resource, Site
 from ..observed import DiskState, DrbdResource, Forbidden, Host, Operation, Role
-from ..protocol import Half, Replicate
 from ..render import Credentials, Rendered, render
 from ..tools import drbd, filesystem, lvm, systemd
 from ..tools.drbd import Identifiers

@@ -3,11 +3,8 @@
 What is looked at is a snapshot. While a resync overwrites the copy that is one of its restore point.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from ..errors import Refused
 from ..model import Resource, RestorePoint, Site, VolumeName
@@ -27,9 +24,6 @@ RESYNC_EVENT = "before-resync-target"
 
 FULL_POOL_PERCENT = 90.0
 """A thin pool that overflows takes the copy with it."""
-
-HANDSHAKE = timedelta(minutes=1)
-"""From the end of an outage to the restore point before its resync; what takes longer is another story."""
 
 _MARGIN_BYTES = 16 * 2**20
 _WRITTEN_SHARE = 10
@@ -138,31 +132,15 @@ def source(host: Host, resource: Resource, restorable: bool) -> Source:
     )
 
 
-def as_of(seen: DrbdResource | None, taken: str, lost: str) -> str:
-    """Up to when the copy has what was written: now or, where nothing comes, since it was ``lost``. Empty: unknown."""
+def as_of(host: Host, resource: Resource, taken: str) -> str:
+    """Up to when what is ``taken`` now has everything; empty where that is not known.
+
+    While a resync runs no mark is passed, so what is known of the copy then is known of its restore point.
+    """
+    seen = host.drbd.get(resource.name)
     if seen is not None and seen.role is Role.PRIMARY:
         return taken  # it is written to here
-    if seen is None or not seen.connected or seen.peer_device is None:
-        return lost
-    return "" if seen.peer_device.replication in (ReplicationState.OFF, ReplicationState.BEHIND) else taken
-
-
-def restored_as_of(resource: str, taken: str, events: Iterable[Mapping[str, Any]]) -> str:
-    """The same for a restore point that was ``taken`` when an outage ended; the journal knows when it began."""
-    lost = ended = ""
-    for event in events:
-        at = str(event.get("at"))
-        if event.get("resource") != resource or at > taken:
-            continue
-        if event.get("event") == "connection-lost":
-            lost, ended = at, ""
-        elif event.get("event") == "connected":
-            ended = at
-    try:
-        same = not ended or datetime.fromisoformat(taken) - datetime.fromisoformat(ended) < HANDSHAKE
-    except (ValueError, TypeError):  # no instant, or one without a zone
-        return ""
-    return lost if same else ""
+    return host.complete.get(resource.name, "")
 
 
 def size_bytes(host: Host, resource: Resource) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 
 from .. import config
 from ..errors import Refused
+from ..messages import Half, Release
 from ..model import Flavour, Replica, Resource, Site
 from ..observed import DiskState, Host, Operation, Role
-from ..protocol import Half, Release
 from ..render import render, resource_drop_in, resource_file
 from ..tools import drbd, filesystem, lvm, systemd
 from . import guards

@@ -11,9 +11,9 @@ from typing import Any
 
 from .. import config
 from ..errors import PeerUnreachable, Refused
+from ..messages import Half, Rename
 from ..model import RESOURCE_NAME, Flavour, Replica, Resource, Site
 from ..observed import DiskState, Forbidden, Host, Operation, Role
-from ..protocol import Half, Rename
 from ..render import render, resource_file
 from ..tools import filesystem, systemd
 from . import circle, half

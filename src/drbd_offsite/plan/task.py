@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..messages import Half
 from ..model import MAX_INDEXED_BYTES, METADATA_SLOT_BYTES, MetadataPlace, Replica, Resource, Site, VolumeName
 from ..observed import Host, LogicalVolume, Operation
-from ..protocol import Half
 from ..tools import drbd_dump
 
 FIRST_PORT = 7789

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import alert, hooks, journal, keys, protocol
+from drbd_offsite import alert, hooks, journal, keys, messages
 from drbd_offsite.cli import doctor
 from drbd_offsite.errors import ExitCode
 from drbd_offsite.tools import drbd, lvm, lvm_filter
@@ -29,7 +29,7 @@ DATA = Path(__file__).parents[2] / "data"
 DIFFERS = (DATA / "drbdadm/adjust-differs.txt").read_text()
 NOTHING = Answer()
 USED = (DATA / "drbdmeta/used.txt").read_text()
-GREETING = protocol.Greeting("backup", "backup", "8.4.11", "")
+GREETING = messages.Greeting("backup", "backup", "8.4.11", "")
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def tune(programs: Programs, server: World, root: Path, monkeypatch: pytest.Monk
                 return Answer(USED) if argv[4] == "2" else Answer("", 1)
             return server.answer(argv, stdin)
 
-        def greet(request: protocol.Request) -> protocol.Greeting:
-            assert request == protocol.Hello()
+        def greet(request: messages.Request) -> messages.Greeting:
+            assert request == messages.Hello()
             return replace(GREETING, now=(datetime.now(UTC) + timedelta(seconds=ahead)).isoformat())
 
         server.peer = greet
@@ -95,7 +95,7 @@ def enrolled(command: Command, server: World, tune: Tune) -> World:
 
 @pytest.fixture
 def replicated(command: Command, server: World, tune: Tune) -> World:
-    server.peer = lambda _: protocol.Replicated(protocol.Half.of(THERE), make.GIB)
+    server.peer = lambda _: messages.Replicated(messages.Half.of(THERE), make.GIB)
     assert command("add", "local/test_a", "--no-wait").code == ExitCode.DONE
     tune()
     return server

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, journal, protocol
+from drbd_offsite import config, journal, messages
 from drbd_offsite.errors import ExitCode, Refused
 from drbd_offsite.model import Flavour
 
@@ -68,9 +68,9 @@ def test_what_is_done_here_without_the_backup_is_done(command: Command, server: 
 
 
 def test_what_the_backup_refuses_at_the_end_is_an_error_with_its_reason(command: Command, server: World) -> None:
-    def no(request: protocol.Release) -> protocol.Answer:
+    def no(request: messages.Release) -> messages.Answer:
         if request.only_check:
-            return protocol.Done()
+            return messages.Done()
         raise Refused("test_a is in use on backup (Primary), so its copy is not given up.", "drbdadm secondary test_a")
 
     server.peer = no
@@ -94,9 +94,9 @@ def test_a_mounted_one_is_refused_and_given_back_with_remount(command: Command, 
 def test_the_copy_goes_only_where_that_is_said(command: Command, server: World) -> None:
     asked = []
 
-    def answer(request: protocol.Release) -> protocol.Answer:
+    def answer(request: messages.Release) -> messages.Answer:
         asked.append(request)
-        return protocol.Done()
+        return messages.Done()
 
     server.peer = answer
     assert command("remove", "test_a", "--delete-backup-copy").code == ExitCode.DONE

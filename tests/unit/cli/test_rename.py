@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, journal, protocol
+from drbd_offsite import config, journal, messages
 from drbd_offsite.errors import ExitCode, Refused
 
 from .. import make
@@ -48,9 +48,9 @@ def test_a_mounted_one_is_refused_with_the_way_on(command: Command, server: Worl
 
 
 def test_what_is_unfinished_is_shown_and_finished_by_the_same_command(command: Command, server: World) -> None:
-    def answer(request: protocol.Rename) -> protocol.Done:
+    def answer(request: messages.Rename) -> messages.Done:
         server.away = request.only_check
-        return protocol.Done()
+        return messages.Done()
 
     server.peer = answer
     said = command("rename", "test_a", "renamed", "--remount")
@@ -61,7 +61,7 @@ def test_what_is_unfinished_is_shown_and_finished_by_the_same_command(command: C
     assert "test_a: rename was begun at" in status.out
     assert "drbd-offsite rename again" in status.out
     server.away = False
-    server.peer = lambda _: protocol.Done()
+    server.peer = lambda _: messages.Done()
     assert command("rename", "test_a", "renamed").code == ExitCode.DONE, "it was told once that it may remount"
     finished(server)
 
@@ -75,7 +75,7 @@ def test_a_backup_that_is_away_leaves_all_as_it_is(command: Command, server: Wor
 
 
 def test_what_the_backup_refuses_is_refused(command: Command, server: World) -> None:
-    def no(_: protocol.Request) -> protocol.Answer:
+    def no(_: messages.Request) -> messages.Answer:
         raise Refused("backup has a resource renamed already.", "Choose another name.")
 
     server.peer = no

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from drbd_offsite import config, host, journal, protocol
+from drbd_offsite import config, host, journal, messages
 from drbd_offsite.cli import invite as invite_module
 from drbd_offsite.cli import join as join_module
 from drbd_offsite.cli import up
@@ -29,7 +29,7 @@ from .conftest import Command
 
 @pytest.fixture
 def replicated(server: World, command: Command) -> World:
-    server.peer = lambda _: protocol.Replicated(protocol.Half.of(THERE), make.GIB)
+    server.peer = lambda _: messages.Replicated(messages.Half.of(THERE), make.GIB)
     said = command("add", "local/test_a", "--no-wait")
     assert said.code == ExitCode.DONE, said.err
     server.machine.log.clear()
@@ -40,7 +40,7 @@ def replicated(server: World, command: Command) -> World:
 
 
 def test_add_tells_its_steps_and_which_device_to_use_from_now_on(command: Command, server: World) -> None:
-    server.peer = lambda _: protocol.Replicated(protocol.Half.of(THERE), make.GIB)
+    server.peer = lambda _: messages.Replicated(messages.Half.of(THERE), make.GIB)
     said = command("add", "/dev/local/test_a", "--no-wait")
     assert said.code == ExitCode.DONE
     assert said.out == ""
@@ -50,7 +50,7 @@ def test_add_tells_its_steps_and_which_device_to_use_from_now_on(command: Comman
 
 
 def test_a_dry_run_prints_to_standard_output_and_does_nothing(command: Command, server: World) -> None:
-    server.peer = lambda _: protocol.Replicated(protocol.Half.of(THERE), make.GIB)
+    server.peer = lambda _: messages.Replicated(messages.Half.of(THERE), make.GIB)
     said = command("add", "local/test_a", "--dry-run")
     assert said.code == ExitCode.DONE
     assert "lvcreate" in said.out

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drbd_offsite import config, host, keys, protocol
+from drbd_offsite import config, host, keys, messages, protocol
 from drbd_offsite.errors import Refused
 from drbd_offsite.model import Flavour, VolumeName
 from drbd_offsite.tools import drbd, drbd_dump, lvm
@@ -56,7 +56,7 @@ class Fleet:
     metadata: set[int] = field(default_factory=set)
     """Slots that hold new metadata."""
     enabled: set[str] = field(default_factory=set)
-    backup: dict[str, protocol.Half] = field(default_factory=dict)
+    backup: dict[str, messages.Half] = field(default_factory=dict)
     """What the backup was told."""
     backup_refuses: dict[str, str] = field(default_factory=dict)
     """By resource; in the check already."""
@@ -162,17 +162,17 @@ class Fleet:
         for name in self.syncing():
             self.kernel[name].synced = True
 
-    def _replicate(self, request: protocol.Replicate) -> Answer:
+    def _replicate(self, request: messages.Replicate) -> Answer:
         made = request.name in self.backup
         if request.name in self.backup_refuses:
             return Answer(protocol.encode_error(Refused(self.backup_refuses[request.name], "See there.")))
         if not made and not request.only_check and len(self.backup) >= self.backup_room:
             return Answer(protocol.encode_error(Refused("The volume group local has 0 MiB free.", "Add a disk to it.")))
-        half = self.backup.get(request.name) or protocol.Half.of(make.replica(len(self.backup), request.name))
+        half = self.backup.get(request.name) or messages.Half.of(make.replica(len(self.backup), request.name))
         if not request.only_check:
             need(request.server.volume == f"local/{request.name}", "another volume of that name")
             self.backup[request.name] = half
-        return Answer(protocol.encode_answer(protocol.Replicated(half, request.size_bytes)))
+        return Answer(protocol.encode_answer(messages.Replicated(half, request.size_bytes)))
 
     def _lvcreate(self, words: list[str]) -> None:
         name = words[words.index("--name") + 1]

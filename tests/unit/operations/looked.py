@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, host, journal, namespace, protocol
+from drbd_offsite import config, host, journal, messages, namespace, protocol
 from drbd_offsite.model import Flavour
 from drbd_offsite.observed import DiskState, ReplicationState
 from drbd_offsite.operations import inspect
@@ -229,9 +229,9 @@ class Copy:
     def _server_says(self, stdin: str) -> Answer:
         if self.silent:
             return Answer("", 255, "no route")
-        assert isinstance(protocol.decode_request(stdin), protocol.Report)
-        theirs = protocol.ResourceReport("test_a", "Primary", "UpToDate", "Connected", self.lacking, "")
-        return Answer(protocol.encode_answer(protocol.MachineReport("server", "8.4.11", [theirs])))
+        assert isinstance(protocol.decode_request(stdin), messages.Report)
+        theirs = messages.ResourceReport("test_a", "Primary", "UpToDate", "Connected", self.lacking, "")
+        return Answer(protocol.encode_answer(messages.MachineReport("server", "8.4.11", [theirs])))
 
 
 def options_of(fstype: str) -> str:

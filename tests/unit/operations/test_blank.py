@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, files, host, journal, peer, protocol
+from drbd_offsite import config, files, host, journal, messages, peer
 from drbd_offsite.errors import PeerUnreachable, Refused, ToolFailed
 from drbd_offsite.model import Flavour, VolumeName
 from drbd_offsite.operations import blank, half
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.usefixtures("texts_read_once")
 
 SIZE = 16 * make.MIB
 SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
-REQUEST = protocol.Replicate(
-    "test_a", SIZE, protocol.Half.of(make.replica()), overwrite_metadata=False, only_check=False, blank=True
+REQUEST = messages.Replicate(
+    "test_a", SIZE, messages.Half.of(make.replica()), overwrite_metadata=False, only_check=False, blank=True
 )
-EMPTY = protocol.Replicated(protocol.Half.of(THERE), SIZE, prepared_bytes=SIZE)
+EMPTY = messages.Replicated(messages.Half.of(THERE), SIZE, prepared_bytes=SIZE)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def sent(world: World) -> None:
 
 
 def test_an_empty_volume_is_replicated_with_nothing_sent(server: World) -> None:
-    asked: list[protocol.Replicate] = []
+    asked: list[messages.Replicate] = []
     server.peer = lambda request: asked.append(request) or EMPTY
     told: list[str] = []
     add(told.append)
@@ -77,7 +77,7 @@ def test_an_empty_volume_is_replicated_with_nothing_sent(server: World) -> None:
 def test_zeroing_that_outlasts_a_request_is_asked_about_until_it_is_done(server: World) -> None:
     zeroed = iter([0, SIZE // 4, SIZE // 2])
 
-    def slow(_: protocol.Request) -> protocol.Answer:
+    def slow(_: messages.Request) -> messages.Answer:
         done = next(zeroed, None)
         return EMPTY if done is None else replace(EMPTY, made=False, prepared_bytes=done)
 
@@ -94,7 +94,7 @@ def test_zeroing_that_outlasts_a_request_is_asked_about_until_it_is_done(server:
 def test_other_resources_can_be_changed_while_the_backup_zeroes(server: World) -> None:
     parts = iter([0, SIZE // 2])
 
-    def slow(request: protocol.Replicate) -> protocol.Answer:
+    def slow(request: messages.Replicate) -> messages.Answer:
         if request.only_check or (done := next(parts, None)) is None:
             return EMPTY
         with files.lock("site", 0.0), pytest.raises(Refused), files.lock("resource-test_a", 0.0):
@@ -173,7 +173,7 @@ def data_at(world: World, start: int) -> None:
 
 def test_data_at_the_start_is_seen_before_the_backup_is_asked(server: World) -> None:
     data_at(server, blank.BLOCK)
-    asked: list[protocol.Replicate] = []
+    asked: list[messages.Replicate] = []
     server.peer = lambda request: asked.append(request) or replace(EMPTY, prepared_bytes=0)
     add()
     sent(server)
@@ -226,7 +226,7 @@ def test_what_the_kernel_refuses_is_left_to_the_first_sync(server: World, progra
 
 
 def test_a_backup_that_goes_away_while_it_zeroes_leaves_an_add_that_goes_on(server: World) -> None:
-    def gone(request: protocol.Replicate) -> protocol.Answer:
+    def gone(request: messages.Replicate) -> messages.Answer:
         server.away = not request.only_check
         return replace(EMPTY, made=False, prepared_bytes=1)
 
@@ -291,12 +291,12 @@ def backup(programs: Programs, root: Path, monkeypatch: pytest.MonkeyPatch) -> W
     return World(bare(BACKUP), programs, root)
 
 
-def replicate(request: protocol.Replicate = REQUEST) -> protocol.Replicated:
+def replicate(request: messages.Replicate = REQUEST) -> messages.Replicated:
     return half.replicate(config.load(), "server", request)
 
 
 def test_the_copy_s_volume_is_zeroed_before_drbd_gets_it(backup: World) -> None:
-    assert replicate() == protocol.Replicated(protocol.Half.of(make.replica()), SIZE, prepared_bytes=SIZE)
+    assert replicate() == messages.Replicated(messages.Half.of(make.replica()), SIZE, prepared_bytes=SIZE)
     finished(backup)
     log = backup.machine.log
     first, last = log.index(" ".join(filesystem.zero(DATA.path, 0, SIZE // 4))), log.index("drbdadm attach test_a")
@@ -366,7 +366,7 @@ def test_a_volume_that_somebody_has_removed_meanwhile_is_zeroed_from_its_start(
 @pytest.mark.parametrize("asked", [REQUEST, replace(REQUEST, blank=False)], ids=["empty", "data"])
 @pytest.mark.parametrize("late", [False, True], ids=["before it was made", "after"])
 def test_a_volume_that_somebody_else_has_made_there_is_not_touched(
-    backup: World, asked: protocol.Replicate, late: bool
+    backup: World, asked: messages.Replicate, late: bool
 ) -> None:
     backup.kill_at = -1 if late else 1
     with pytest.raises(Killed):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import journal, peer, protocol
+from drbd_offsite import journal, messages, peer
 from drbd_offsite.errors import OffsiteError, PeerUnreachable, Refused, ToolFailed
 from drbd_offsite.model import Flavour
 from drbd_offsite.observed import Role
@@ -30,15 +30,15 @@ class Peer:
         self.fails: dict[str, OffsiteError] = {}
         monkeypatch.setattr(peer, "ask", self.ask)
 
-    def ask(self, _site: object, there: object, request: protocol.Request, kind: object, **_: object) -> object:
+    def ask(self, _site: object, there: object, request: messages.Request, kind: object, **_: object) -> object:
         assert there is SITE.peers["server"]
-        assert kind is protocol.Done
-        assert isinstance(request, protocol.Share | protocol.Unshare)
+        assert kind is messages.Done
+        assert isinstance(request, messages.Share | messages.Unshare)
         assert request.name == "test_a"
         self.asked.append(request.VERB)
         if request.VERB in self.fails:
             raise self.fails[request.VERB]
-        return protocol.Done()
+        return messages.Done()
 
 
 @pytest.fixture

@@ -87,12 +87,14 @@ def kept() -> list[Path]:
 
 def test_a_good_copy_passes_and_that_is_kept(copy: Copy) -> None:
     copy.lacking = 4096
+    journal.remember("complete", "server", {"test_a": "2026-01-01T06:00:00+00:00"})
     result = try_it()
     assert (result.outcome, result.count) == (Outcome.PASSED, Count(FILES, BYTES))
     assert result.seen is not None
     assert (result.seen.source, result.seen.size_bytes) == (Source.COPY, 200 * MIB)
     assert [check.name for check in result.checks] == ["journal", "filesystem", "mount", "files"]
-    assert (result.peer, result.line_before.lacking_bytes, result.age_seconds) == ("server", 4096, 0)
+    assert (result.peer, result.line_before.lacking_bytes) == ("server", 4096)
+    assert result.seen.as_of == "2026-01-01T06:00:00+00:00"
     assert result.line_after.state == "Connected, Established, UpToDate here"
     assert copy.left == []
     assert [path.suffix for path in kept()] == [".html", ".json", ".txt"]

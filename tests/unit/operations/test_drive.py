@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from drbd_offsite import config, journal, protocol
+from drbd_offsite import config, journal, messages, protocol
 from drbd_offsite.errors import OffsiteError, ToolFailed
 from drbd_offsite.model import Site
 from drbd_offsite.observed import Host, Operation
@@ -17,7 +17,7 @@ from ..conftest import Answer, Programs
 from ..test_host import machine
 
 STEP, GROWN = Run(("step",), "it is left"), Run(("lvextend", "x"), "it is too small")
-REQUEST = protocol.Enlarge("test_a", 1, only_check=False)
+REQUEST = messages.Enlarge("test_a", 1, only_check=False)
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +133,7 @@ def test_what_cannot_be_seen_is_no_ground_to_go_on_from(programs: Programs, look
 
 
 def test_what_the_peer_answers_is_noted_before_the_next_look(programs: Programs) -> None:
-    answer = Answer(protocol.encode_answer(protocol.Enlarged(7)))
+    answer = Answer(protocol.encode_answer(messages.Enlarged(7)))
     programs.machine = lambda argv, _: answer if argv[0] == "ssh" else None
     known = []
 

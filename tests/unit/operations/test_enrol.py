@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, files, host, invitation, journal, keys, peer, protocol
+from drbd_offsite import config, files, host, invitation, journal, keys, messages, peer, protocol
 from drbd_offsite.errors import PeerUnreachable, Refused
 from drbd_offsite.model import Flavour, TunnelMode
 from drbd_offsite.operations import enrol, half
@@ -119,8 +119,8 @@ class Pair:
             site = config.load()
             (name,) = site.peers
             try:
-                if isinstance(request, protocol.Enrol):
-                    answer: protocol.Answer = enrol.enrol(site, name, request, NOW)
+                if isinstance(request, messages.Enrol):
+                    answer: messages.Answer = enrol.enrol(site, name, request, NOW)
                 else:
                     answer = enrol.hello(site, name)
             except Refused as error:
@@ -217,7 +217,7 @@ def test_another_machine_cannot_use_it_a_second_time(pair: Pair) -> None:
     with pytest.raises(PeerUnreachable):
         pair.join(text)
     token = invitation.parse(text, NOW).token
-    thief = protocol.Enrol(token, "thief", make.FINGERPRINT, "ssh-ed25519 " + "T" * 68, make.SSH_KEY)
+    thief = messages.Enrol(token, "thief", make.FINGERPRINT, "ssh-ed25519 " + "T" * 68, make.SSH_KEY)
     with pair.on("server"), pytest.raises(Refused, match="used by another machine"):
         enrol.enrol(config.load(), "backup", thief, NOW)
 
@@ -238,7 +238,7 @@ def test_an_expired_invitation_is_refused_on_both_sides(pair: Pair) -> None:
         old = enrol.invite(config.load(), now=NOW - timedelta(days=2))
     with pytest.raises(Refused, match="expired"):
         pair.join(invitation.compose(old))
-    request = protocol.Enrol(old.token, "backup", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
+    request = messages.Enrol(old.token, "backup", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
     with pair.on("server"), pytest.raises(Refused, match="expired"):
         enrol.enrol(config.load(), "backup", request, NOW)
 
@@ -248,7 +248,7 @@ def test_an_invitation_of_this_very_machine_is_refused(pair: Pair) -> None:
     text = invitation.compose(replace(invitation.parse(pair.invite(), NOW), server_hostname="backup"))
     with pytest.raises(Refused, match="made on a machine named backup, as this one is"):
         pair.join(text)
-    request = protocol.Enrol("0" * 64, "server", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
+    request = messages.Enrol("0" * 64, "server", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
     with pair.on("server"):
         opened = keys.open_invitation("backup")
         assert opened is not None
@@ -412,7 +412,7 @@ def test_nobody_enrols_while_another_command_changes_the_configuration(
     pair.configure()
     with pair.on("server"):
         token = enrol.invite(config.load(), now=NOW).token
-    request = protocol.Enrol(token, "backup", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
+    request = messages.Enrol(token, "backup", make.FINGERPRINT, make.SSH_KEY, make.SSH_KEY)
     monkeypatch.setattr(half, "LOCK_SECONDS", 0.0)
     with pair.on("server"), files.lock("site", 0.0):
         before = config.PATH.read_text()

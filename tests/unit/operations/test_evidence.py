@@ -2,7 +2,7 @@
 
 import pytest
 
-from drbd_offsite import handler, journal, protocol
+from drbd_offsite import handler, journal, messages
 from drbd_offsite.errors import PeerUnreachable
 from drbd_offsite.model import Flavour
 from drbd_offsite.observed import ConnectionState, DiskState, Forbidden, Host
@@ -13,7 +13,7 @@ from .. import make
 
 SITE = make.site()
 APART = make.seen(state=ConnectionState.STANDALONE, peer_disk=DiskState.UNKNOWN, out_of_sync_bytes=3 * make.MIB)
-THEIRS = protocol.ResourceReport(
+THEIRS = messages.ResourceReport(
     "test_a", "Secondary", "UpToDate", "StandAlone", 5 * 2**20, "2026-11-22T12:05:00+00:00"
 )
 
@@ -21,14 +21,14 @@ THEIRS = protocol.ResourceReport(
 class Peer:
     def __init__(self) -> None:
         self.asked = 0
-        self.answer: list[protocol.ResourceReport] | None = [THEIRS]
+        self.answer: list[messages.ResourceReport] | None = [THEIRS]
 
-    def ask(self, *_: object, seconds: float) -> protocol.MachineReport:
+    def ask(self, *_: object, seconds: float) -> messages.MachineReport:
         assert seconds <= 15.0, "the watcher has others to look after"
         self.asked += 1
         if self.answer is None:
             raise PeerUnreachable("away", "")
-        return protocol.MachineReport("backup", "8.4.11", self.answer)
+        return messages.MachineReport("backup", "8.4.11", self.answer)
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_a_split_brain_says_who_has_changed_how_much_since_when(peer: Peer) -> N
     assert peer.asked == 1
 
 
-@pytest.mark.parametrize("answer", [None, [], [protocol.ResourceReport("other", "", "", "", 0, "")]])
+@pytest.mark.parametrize("answer", [None, [], [messages.ResourceReport("other", "", "", "", 0, "")]])
 def test_a_peer_that_says_nothing_of_it_is_no_obstacle(
-    answer: list[protocol.ResourceReport] | None, peer: Peer
+    answer: list[messages.ResourceReport] | None, peer: Peer
 ) -> None:
     peer.answer = answer
     split()
@@ -89,7 +89,7 @@ def test_the_next_split_brain_is_a_new_one(peer: Peer) -> None:
     evidence.gather(SITE, look())
     journal.lift("test_a", "connect", set_by="split-brain")
     evidence.gather(SITE, look())
-    peer.answer = [protocol.ResourceReport("test_a", "Primary", "UpToDate", "StandAlone", 2**30, "")]
+    peer.answer = [messages.ResourceReport("test_a", "Primary", "UpToDate", "StandAlone", 2**30, "")]
     split()
     evidence.gather(SITE, look())
     assert "backup (Primary) has changed 1.0 GiB" in reason()
@@ -116,7 +116,7 @@ def test_a_peer_that_was_silent_is_asked_again(peer: Peer) -> None:
     peer.answer = None
     evidence.gather(SITE, look())
     assert "is not known" in reason()
-    peer.answer = [protocol.ResourceReport("test_a", "Primary", "UpToDate", "StandAlone", 2**30, "")]
+    peer.answer = [messages.ResourceReport("test_a", "Primary", "UpToDate", "StandAlone", 2**30, "")]
     evidence.gather(SITE, look())
     assert "backup (Primary) has changed 1.0 GiB" in reason()
     evidence.gather(SITE, look())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import alert, hooks, host, journal, peer, protocol
+from drbd_offsite import alert, hooks, host, journal, messages, peer
 from drbd_offsite.errors import BadRequest, OffsiteError, PeerUnreachable, Refused, ToolFailed
 from drbd_offsite.host import SERVING, observe
 from drbd_offsite.model import Flavour
@@ -122,7 +122,7 @@ def look(kernel: Kernel) -> Server:
     return failover.look_for_server(kernel.site, kernel.resource, observe(kernel.site))
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, answer: protocol.MachineReport | OffsiteError) -> None:
+def answers(monkeypatch: pytest.MonkeyPatch, answer: messages.MachineReport | OffsiteError) -> None:
     def ask(*_: object, **__: object) -> object:
         if isinstance(answer, OffsiteError):
             raise answer
@@ -131,9 +131,9 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: protocol.MachineReport | Of
     monkeypatch.setattr(peer, "ask", ask)
 
 
-def report(role: str) -> protocol.MachineReport:
-    half = protocol.ResourceReport("test_a", role, "UpToDate", "Connecting", 0, "")
-    return protocol.MachineReport("server", "8.4.11", [half])
+def report(role: str) -> messages.MachineReport:
+    half = messages.ResourceReport("test_a", role, "UpToDate", "Connecting", 0, "")
+    return messages.MachineReport("server", "8.4.11", [half])
 
 
 def test_a_server_that_says_nothing_anywhere_is_silent(backup: Kernel) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, journal, protocol
+from drbd_offsite import config, journal, messages
 from drbd_offsite.errors import BadRequest, OffsiteError, PeerUnreachable, Refused, UsageError
 from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, VolumeName
 from drbd_offsite.operations import grow
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("texts_read_once")
 SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
 SIZE = make.GIB + 32 * make.MIB
 OLD = VolumeName("local", "old")
-ENLARGE = protocol.Enlarge("test_a", SIZE, only_check=False)
+ENLARGE = messages.Enlarge("test_a", SIZE, only_check=False)
 
 
 def mounted(**changes: object) -> Machine:
@@ -40,10 +40,10 @@ def served(machine: Machine, programs: Programs, root: Path) -> World:
     """A server, and a backup that enlarges its volume."""
     world = World(machine, programs, root)
 
-    def enlarge(request: protocol.Enlarge) -> protocol.Enlarged:
+    def enlarge(request: messages.Enlarge) -> messages.Enlarged:
         if not request.only_check:
             world.machine.peer_bytes = max(world.machine.peer_bytes, request.size_bytes)
-        return protocol.Enlarged(world.machine.peer_bytes)
+        return messages.Enlarged(world.machine.peer_bytes)
 
     world.peer = enlarge
     return world
@@ -211,7 +211,7 @@ def test_an_unfinished_one_is_finished_before_another_one_is_begun(server: World
 def test_a_backup_that_goes_away_leaves_a_grow_that_is_finished_when_it_is_back(server: World) -> None:
     enlarge = server.peer
 
-    def gone(request: protocol.Enlarge) -> protocol.Answer:
+    def gone(request: messages.Enlarge) -> messages.Answer:
         server.away = not request.only_check
         if server.away:
             raise Killed
@@ -246,7 +246,7 @@ def test_a_backup_that_goes_away_before_the_last_step_leaves_it_to_the_next_run(
 
 
 def test_a_backup_that_made_less_room_than_was_asked_for_ends_it(server: World) -> None:
-    server.peer = lambda _: protocol.Enlarged(make.GIB)
+    server.peer = lambda _: messages.Enlarged(make.GIB)
     with pytest.raises(Refused, match=f"has {make.GIB} bytes; {SIZE} are needed") as raised:
         run()
     assert "drbd-offsite grow test_a" in raised.value.hint
@@ -443,7 +443,7 @@ def test_what_is_unfinished_is_finished_first(server: World, verb: str) -> None:
 
 
 def test_what_the_backup_refuses_is_refused_before_anything_is_begun(server: World) -> None:
-    def no(request: protocol.Enlarge) -> protocol.Answer:
+    def no(request: messages.Enlarge) -> messages.Answer:
         assert request.only_check
         raise Refused("The volume group local on backup has 0 MiB free; 32 MiB are needed.", "vgextend")
 
@@ -487,7 +487,7 @@ def test_enlarge_is_for_the_backup(server: World) -> None:
 # -- the backup --------------------------------------------------------------------------------------
 
 
-def enlarge(request: protocol.Enlarge = ENLARGE, requester: str = "server") -> int:
+def enlarge(request: messages.Enlarge = ENLARGE, requester: str = "server") -> int:
     return grow.enlarge(config.load(), requester, request).size_bytes
 
 
@@ -536,7 +536,7 @@ def test_what_the_backup_cannot_do_it_refuses_when_it_is_asked(
 ) -> None:
     world = World(replicating(BACKUP, **state), programs, root)
     with pytest.raises(Refused, match=reason):
-        enlarge(protocol.Enlarge("test_a", size, only_check))
+        enlarge(messages.Enlarge("test_a", size, only_check))
     assert world.machine.log == []
 
 

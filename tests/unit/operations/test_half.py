@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, files, journal, protocol
+from drbd_offsite import config, files, journal, messages, protocol
 from drbd_offsite.errors import BadRequest, ConfigError, OffsiteError, PeerUnreachable, Refused, ToolFailed
 from drbd_offsite.model import Flavour, MetadataPlace, VolumeName
 from drbd_offsite.operations import half
@@ -25,8 +25,8 @@ from .world import Killed, World, killed
 SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
 THERE = make.replica(3)
 HERE = os.uname().nodename
-REQUEST = protocol.Replicate(
-    "test_a", make.GIB, protocol.Half.of(make.replica()), overwrite_metadata=False, only_check=False
+REQUEST = messages.Replicate(
+    "test_a", make.GIB, messages.Half.of(make.replica()), overwrite_metadata=False, only_check=False
 )
 
 
@@ -34,13 +34,13 @@ def bare(flavour: Flavour) -> Machine:
     """Enrolled, and nothing replicated."""
     nothing = make.operation("nothing", Task("test_a", flavour.other, make.GIB, make.replica()).parameters())
     volumes = {DATA: make.GIB} if flavour is SERVER else {}
-    return Machine(flavour, nothing, empty_config(flavour), protocol.Half.of(THERE), volumes, module=True)
+    return Machine(flavour, nothing, empty_config(flavour), messages.Half.of(THERE), volumes, module=True)
 
 
 def served(programs: Programs, root: Path) -> World:
     """A server, and a backup that makes its half."""
     world = World(bare(SERVER), programs, root)
-    world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    world.peer = lambda request: messages.Replicated(messages.Half.of(THERE), make.GIB)  # noqa: ARG005
     return world
 
 
@@ -141,16 +141,16 @@ def test_add_killed_at_any_program_is_finished_by_the_same_command(
 
 
 def test_a_peer_that_vanishes_leaves_a_half_that_is_seen_and_finished_later(server: World) -> None:
-    def gone(request: protocol.Request) -> protocol.Answer:
-        if isinstance(request, protocol.Replicate) and request.only_check:
-            return protocol.Replicated(protocol.Half.of(THERE), make.GIB)
+    def gone(request: messages.Request) -> messages.Answer:
+        if isinstance(request, messages.Replicate) and request.only_check:
+            return messages.Replicated(messages.Half.of(THERE), make.GIB)
         raise Killed
 
     server.peer = gone
     with pytest.raises(Killed):
         add()
     assert list(journal.operations()) == ["add-test_a"]
-    server.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    server.peer = lambda request: messages.Replicated(messages.Half.of(THERE), make.GIB)  # noqa: ARG005
     add()
     finished(server)
 
@@ -183,7 +183,7 @@ def test_an_unreachable_backup_is_noticed_before_anything_is_begun(server: World
 
 
 def test_a_backup_whose_volume_is_too_small_is_refused(server: World) -> None:
-    server.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB - 1)  # noqa: ARG005
+    server.peer = lambda request: messages.Replicated(messages.Half.of(THERE), make.GIB - 1)  # noqa: ARG005
     with pytest.raises(Refused, match="too small") as raised:
         add()
     assert "lvextend" in raised.value.hint
@@ -194,7 +194,7 @@ def test_a_mounted_volume_is_refused_and_moved_with_remount(programs: Programs, 
     made = bare(SERVER)
     made.fstab, made.mounts = FSTAB, [(DATA.path, "/srv/a")]
     world = World(made, programs, root)
-    world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    world.peer = lambda request: messages.Replicated(messages.Half.of(THERE), make.GIB)  # noqa: ARG005
     with pytest.raises(Refused, match="mounted at /srv/a"):
         add()
     assert world.machine.log == []
@@ -208,7 +208,7 @@ def test_a_volume_that_only_fstab_knows_is_moved_with_remount(programs: Programs
     made = bare(SERVER)
     made.fstab = FSTAB
     world = World(made, programs, root)
-    world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    world.peer = lambda request: messages.Replicated(messages.Half.of(THERE), make.GIB)  # noqa: ARG005
     with pytest.raises(Refused, match="/etc/fstab"):
         add()
     add(remount=True)
@@ -221,7 +221,7 @@ def test_metadata_in_the_slot_are_shown_and_kept(programs: Programs, root: Path)
     made.volumes[POOL] = 128 * make.MIB
     made.metadata = Identifiers(0xABCD, 0, (0, 0))
     world = World(made, programs, root)
-    world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    world.peer = lambda request: messages.Replicated(messages.Half.of(THERE), make.GIB)  # noqa: ARG005
     with pytest.raises(Refused, match="000000000000ABCD"):
         add()
     assert made.metadata.current == 0xABCD
@@ -234,7 +234,7 @@ def test_fresh_metadata_in_the_slot_are_nobody_s(programs: Programs, root: Path)
     made.volumes[POOL] = 128 * make.MIB
     made.metadata = FRESH
     world = World(made, programs, root)
-    world.peer = lambda request: protocol.Replicated(protocol.Half.of(THERE), make.GIB)  # noqa: ARG005
+    world.peer = lambda request: messages.Replicated(messages.Half.of(THERE), make.GIB)  # noqa: ARG005
     add()
     finished(world)
 
@@ -326,14 +326,14 @@ def test_a_configuration_with_a_mistake_is_no_ground_to_build_on(server: World) 
 # -- the backup ------------------------------------------------------------------------------------
 
 
-def replicate(request: protocol.Replicate = REQUEST, requester: str = "server") -> protocol.Replicated:
+def replicate(request: messages.Replicate = REQUEST, requester: str = "server") -> messages.Replicated:
     return half.replicate(config.load(), requester, request)
 
 
 def test_replicate_makes_a_volume_of_the_same_size_and_a_slot(backup: World) -> None:
     answer = replicate()
     finished(backup)
-    assert answer == protocol.Replicated(protocol.Half.of(make.replica()), make.GIB)
+    assert answer == messages.Replicated(messages.Half.of(make.replica()), make.GIB)
     assert backup.machine.volumes == {DATA: make.GIB, POOL: 128 * make.MIB}
     assert config.load().resources["test_a"].there == REQUEST.server.replica()
 
@@ -373,7 +373,7 @@ def test_another_request_for_the_same_name_is_refused(backup: World) -> None:
     backup.kill_at = 3
     with pytest.raises(Killed):
         replicate()
-    for other in (replace(REQUEST, size_bytes=1), replace(REQUEST, server=protocol.Half.of(make.replica(9)))):
+    for other in (replace(REQUEST, size_bytes=1), replace(REQUEST, server=messages.Half.of(make.replica(9)))):
         with pytest.raises(Refused, match="under way"):
             replicate(other)
     with pytest.raises(Refused, match="under way"):
@@ -381,7 +381,7 @@ def test_another_request_for_the_same_name_is_refused(backup: World) -> None:
     backup.kill_at = None
     replicate()
     with pytest.raises(Refused, match="already, for another volume"):
-        replicate(replace(REQUEST, server=protocol.Half.of(make.replica(9))))
+        replicate(replace(REQUEST, server=messages.Half.of(make.replica(9))))
     finished(backup)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from drbd_offsite import peer, protocol
+from drbd_offsite import messages, peer, protocol
 from drbd_offsite.errors import OffsiteError, PeerUnreachable, Refused
 from drbd_offsite.model import Flavour, Turn
 from drbd_offsite.operations import handover
@@ -16,10 +16,10 @@ from .. import make
 from ..plan.test_handover import BACKUP, SERVER, Pair, after_failover
 
 
-def stance(standing: Standing) -> protocol.Stance:
+def stance(standing: Standing) -> messages.Stance:
     found = standing.identifiers
     text = ":".join(f"{n:016X}" for n in (found.current, found.bitmap, *found.history)) + ":1:1" if found else ""
-    return protocol.Stance(
+    return messages.Stance(
         standing.role, standing.disk, standing.connection, standing.replication,
         standing.changed_bytes, text, standing.turned or "", standing.settled, standing.leftovers, standing.blocked,
         standing.kept, standing.hindered,
@@ -45,18 +45,18 @@ class Both:
         monkeypatch.setattr(handover.time, "monotonic", lambda: float(next(self.seconds)))
         monkeypatch.setattr(handover.time, "sleep", lambda _: None)
 
-    def stance(self, where: Flavour) -> protocol.Stance:
+    def stance(self, where: Flavour) -> messages.Stance:
         # Over the line and back, as the peer's is.
         answer = protocol.encode_answer(stance(self.pair.standing(where)))
-        return protocol.decode_answer(protocol.Stance, answer)
+        return protocol.decode_answer(messages.Stance, answer)
 
     def ask(self, _site: object, _peer: object, request: Any, kind: object, **_: object) -> object:
         request = protocol.decode_request(protocol.encode_request(request))
-        if isinstance(request, protocol.Stand):
-            assert kind is protocol.Stance
+        if isinstance(request, messages.Stand):
+            assert kind is messages.Stance
             return self.stance(self.here.other)
         self.take(self.here.other, Turn(request.turn), request.keep)
-        return protocol.Done()
+        return messages.Done()
 
     def take(self, where: Flavour, turn: Turn, keep: bool) -> None:
         self.keeps.append((where, turn, keep))

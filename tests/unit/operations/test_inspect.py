@@ -57,7 +57,7 @@ def test_a_copy_is_replayed_checked_and_mounted_and_nothing_stays(copy: Copy) ->
 
     seen = look(inside)
     assert (seen.source, seen.fstype, seen.size_bytes) == (Source.COPY, "ext4", 200 * MIB)
-    assert seen.as_of == seen.taken
+    assert seen.as_of == "", "nobody has said"
     assert verdicts(seen) == GOOD
     assert copy.changes == OF_THE_COPY
     assert (copy.left, copy.free) == ([], 1000 * MIB)
@@ -247,9 +247,9 @@ def test_a_restore_point_that_goes_meanwhile_has_it_start_over(copy: Copy) -> No
     assert copy.left == []
 
 
-def test_a_copy_behind_a_cut_line_is_as_old_as_the_cut(copy: Copy) -> None:
+def test_a_copy_behind_a_cut_line_has_what_was_marked_before(copy: Copy) -> None:
     copy.connected = False
-    journal.remember("lost", "test_a", {"since": "2026-01-01T06:00:00+00:00"})
+    journal.remember("complete", "server", {"test_a": "2026-01-01T06:00:00+00:00"})
     assert look().as_of == "2026-01-01T06:00:00+00:00"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, journal, protocol
+from drbd_offsite import config, journal, messages
 from drbd_offsite.errors import BadRequest, Refused
 from drbd_offsite.host import survey
 from drbd_offsite.operations import half, remove
@@ -29,8 +29,8 @@ def backup(programs: Programs, root: Path) -> World:
     return World(replicating(BACKUP), programs, root)
 
 
-def release(request: protocol.Release = RELEASE, requester: str = "server") -> None:
-    assert remove.release(config.load(), requester, request) == protocol.Done()
+def release(request: messages.Release = RELEASE, requester: str = "server") -> None:
+    assert remove.release(config.load(), requester, request) == messages.Done()
 
 
 def test_release_forgets_the_resource_and_keeps_the_copy(backup: World) -> None:
@@ -114,10 +114,10 @@ def test_of_what_it_never_made_there_is_nothing_to_release(programs: Programs, r
 
 @pytest.mark.parametrize(
     ("request_", "requester"),
-    [(RELEASE, "somebody"), (replace(RELEASE, server=protocol.Half.of(make.replica(9))), "server")],
+    [(RELEASE, "somebody"), (replace(RELEASE, server=messages.Half.of(make.replica(9))), "server")],
     ids=["another server", "another resource of that name"],
 )
-def test_nobody_else_s_resource_is_released(backup: World, request_: protocol.Release, requester: str) -> None:
+def test_nobody_else_s_resource_is_released(backup: World, request_: messages.Release, requester: str) -> None:
     before = config.PATH.read_text()
     with pytest.raises(BadRequest, match="no such resource test_a"):
         release(request_, requester)

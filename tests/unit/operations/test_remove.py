@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, files, journal, protocol
+from drbd_offsite import config, files, journal, messages
 from drbd_offsite.errors import OffsiteError, PeerUnreachable, Refused, ToolFailed
 from drbd_offsite.host import observe, survey
 from drbd_offsite.model import Flavour, VolumeName
@@ -25,7 +25,7 @@ from .test_half import THERE, bare
 from .world import Killed, World, forget, killed
 
 SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
-RELEASE = protocol.Release("test_a", protocol.Half.of(make.replica()), delete_copy=False, only_check=False)
+RELEASE = messages.Release("test_a", messages.Half.of(make.replica()), delete_copy=False, only_check=False)
 OTHER = VolumeName("local", "other")
 
 
@@ -39,7 +39,7 @@ def replicating(flavour: Flavour, *names: str, **changes: object) -> Machine:
         flavour,
         make.operation("nothing", Task("test_a", flavour.other, make.GIB, here, metadata_created=True).parameters()),
         text,
-        protocol.Half.of(make.replica()),
+        messages.Half.of(make.replica()),
         {DATA: make.GIB, POOL: 512 * make.MIB},
         precious=DATA if served else None,
         files=rendered(text, flavour),
@@ -103,8 +103,8 @@ def untouched(world: World, before: str) -> None:
 
 
 def test_remove_gives_the_volume_back_and_tells_every_step(server: World) -> None:
-    asked: list[protocol.Request] = []
-    server.peer = lambda request: asked.append(request) or protocol.Done()
+    asked: list[messages.Request] = []
+    server.peer = lambda request: asked.append(request) or messages.Done()
     told: list[str] = []
     run(told.append)
     finished(server)
@@ -120,7 +120,7 @@ def test_it_is_what_it_was_before_add(programs: Programs, root: Path) -> None:
     made.fstab, made.mounts = FSTAB, [(DATA.path, "/srv/a")]
     world = World(made, programs, root)
     world.peer = lambda request: (
-        protocol.Replicated(protocol.Half.of(THERE), make.GIB) if request.VERB == "replicate" else protocol.Done()
+        messages.Replicated(messages.Half.of(THERE), make.GIB) if request.VERB == "replicate" else messages.Done()
     )
     before = config.PATH.read_text()
     half.add(config.load(), DATA, remount=True, tell=lambda _: None)
@@ -182,7 +182,7 @@ def unfinished_adds(programs: Programs, root: Path, step: Callable[[int], None])
         made.fstab, made.mounts, made.metadata = FSTAB, [(DATA.path, "/srv/a")], None
         world = World(made, programs, root)
         world.peer = lambda request: (
-            protocol.Replicated(protocol.Half.of(THERE), make.GIB) if request.VERB == "replicate" else protocol.Done()
+            messages.Replicated(messages.Half.of(THERE), make.GIB) if request.VERB == "replicate" else messages.Done()
         )
         return world
 
@@ -282,8 +282,8 @@ def test_a_removal_that_keeps_the_copy_does_not_come_to_delete_it(server: World)
 
 
 def test_the_backup_is_told_that_its_copy_may_go(server: World) -> None:
-    asked: list[protocol.Request] = []
-    server.peer = lambda request: asked.append(request) or protocol.Done()
+    asked: list[messages.Request] = []
+    server.peer = lambda request: asked.append(request) or messages.Done()
     server.kill_at = 3
     with pytest.raises(Killed):
         run(delete_copy=True)
@@ -313,8 +313,8 @@ def follow_up() -> None:
 
 
 def test_what_is_removed_without_the_backup_is_finished_by_the_watcher(server: World) -> None:
-    asked: list[protocol.Request] = []
-    server.peer = lambda request: asked.append(request) or protocol.Done()
+    asked: list[messages.Request] = []
+    server.peer = lambda request: asked.append(request) or messages.Done()
     gone(server)
     follow_up()
     assert list(journal.operations()) == ["remove-test_a"], "it is still away, which is no error"
@@ -383,10 +383,10 @@ def test_a_removal_that_fails_does_not_keep_the_others_back(server: World) -> No
     parameters = dict(journal.operations()["remove-test_a"].parameters)
     journal.begin("remove", "a_first", parameters)
 
-    def answer(request: protocol.Release) -> protocol.Done:
+    def answer(request: messages.Release) -> messages.Done:
         if request.name == "a_first":
             raise ToolFailed("lvremove failed: it is in use.")
-        return protocol.Done()
+        return messages.Done()
 
     server.peer = answer
     with pytest.raises(OffsiteError, match="lvremove failed"):
@@ -407,12 +407,12 @@ def test_numbers_and_names_that_the_backup_still_knows_are_not_used_again(server
     follow_up()
     freed = allocate(site, survey(site), OTHER, make.GIB)
     assert (freed.minor, freed.metadata.index, freed.port) == (0, 0, 7789)
-    server.peer = lambda _: protocol.Replicated(protocol.Half.of(THERE), make.GIB)
+    server.peer = lambda _: messages.Replicated(messages.Half.of(THERE), make.GIB)
     assert half.check(site, survey(site), DATA).resource == "test_a"
 
 
 def test_a_backup_that_uses_its_copy_is_a_refusal_before_anything_is_begun(server: World) -> None:
-    def no(_: protocol.Request) -> protocol.Answer:
+    def no(_: messages.Request) -> messages.Answer:
         raise Refused("test_a is in use on backup (Primary), so its copy is not given up.", "secondary")
 
     before = config.PATH.read_text()
@@ -423,9 +423,9 @@ def test_a_backup_that_uses_its_copy_is_a_refusal_before_anything_is_begun(serve
 
 
 def test_a_backup_that_says_no_at_the_end_is_asked_again_by_the_watcher(server: World) -> None:
-    def no(request: protocol.Release) -> protocol.Answer:
+    def no(request: messages.Release) -> messages.Answer:
         if request.only_check:
-            return protocol.Done()
+            return messages.Done()
         raise Refused("test_a is in use on backup (mounted at /mnt), so its copy is not given up.", "umount")
 
     server.peer = no
@@ -434,7 +434,7 @@ def test_a_backup_that_says_no_at_the_end_is_asked_again_by_the_watcher(server: 
     plain(server)
     follow_up()
     assert list(journal.operations()) == ["remove-test_a"]
-    server.peer = lambda _: protocol.Done()
+    server.peer = lambda _: messages.Done()
     follow_up()
     finished(server)
 

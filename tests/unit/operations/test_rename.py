@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, host, journal, protocol
+from drbd_offsite import config, host, journal, messages
 from drbd_offsite.errors import BadRequest, OffsiteError, PeerUnreachable, Refused, ToolFailed
 from drbd_offsite.host import survey
 from drbd_offsite.model import Flavour
@@ -31,7 +31,7 @@ from .world import Killed, World, forget, killed
 pytestmark = pytest.mark.usefixtures("texts_read_once")
 
 SERVER, BACKUP = Flavour.SERVER, Flavour.BACKUP
-REQUEST = protocol.Rename(OLD, NEW, protocol.Half.of(make.replica()), only_check=False)
+REQUEST = messages.Rename(OLD, NEW, messages.Half.of(make.replica()), only_check=False)
 CHECK = replace(REQUEST, only_check=True)
 
 
@@ -87,7 +87,7 @@ def run(told: Callable[[str], None] = lambda _: None, new: str = NEW, name: str 
     rename.rename(config.load(), name, new, tell=told, **{"remount": True} | options)
 
 
-def follow(request: protocol.Rename = REQUEST, requester: str = "server") -> protocol.Done:
+def follow(request: messages.Rename = REQUEST, requester: str = "server") -> messages.Done:
     return rename.follow(config.load(), requester, request)
 
 
@@ -123,8 +123,8 @@ def untouched(world: World, before: str) -> None:
 
 
 def test_rename_does_it_on_both_machines_and_tells_every_step(server: World) -> None:
-    asked: list[protocol.Request] = []
-    server.peer = lambda request: asked.append(request) or protocol.Done()
+    asked: list[messages.Request] = []
+    server.peer = lambda request: asked.append(request) or messages.Done()
     before = config.PATH.read_text()
     told: list[str] = []
     run(told.append)
@@ -377,7 +377,7 @@ def test_an_unreachable_backup_is_noticed_before_anything_is_begun(server: World
 
 
 def test_a_backup_that_uses_its_copy_is_a_refusal_before_anything_is_begun(server: World) -> None:
-    def no(request: protocol.Request) -> protocol.Answer:
+    def no(request: messages.Request) -> messages.Answer:
         assert request == CHECK
         raise Refused("test_a is in use on backup (Primary), and has to go down for a moment.", "secondary")
 
@@ -389,9 +389,9 @@ def test_a_backup_that_uses_its_copy_is_a_refusal_before_anything_is_begun(serve
 
 
 def test_a_backup_that_goes_away_is_asked_by_the_same_command_when_it_is_back(server: World) -> None:
-    def answer(request: protocol.Rename) -> protocol.Done:
+    def answer(request: messages.Rename) -> messages.Done:
         server.away = request.only_check
-        return protocol.Done()
+        return messages.Done()
 
     server.peer = answer
     with pytest.raises(PeerUnreachable):
@@ -406,14 +406,14 @@ def test_a_backup_that_goes_away_is_asked_by_the_same_command_when_it_is_back(se
         run()
     assert server.machine.log == [start], "all else is done here"
     server.away = False
-    server.peer = lambda _: protocol.Done()
+    server.peer = lambda _: messages.Done()
     run()
     finished(server)
 
 
 @pytest.mark.parametrize("words", ["drbdadm down", "drbdadm new-resource", "mount /srv/a"])
 def test_a_refusal_from_the_backup_keeps_nothing_from_being_served_once_it_is_begun(server: World, words: str) -> None:
-    def no(_: protocol.Request) -> protocol.Answer:
+    def no(_: messages.Request) -> messages.Answer:
         raise Refused("grow of test_a on backup is not finished.", "Finish that first.")
 
     begin_and_stop_before(server, words)
@@ -422,7 +422,7 @@ def test_a_refusal_from_the_backup_keeps_nothing_from_being_served_once_it_is_be
         run()
     assert server.machine.kernel.primary
     assert (server.machine.kernel_name, server.machine.mounts) == (NEW, [("/dev/drbd0", "/srv/a")])
-    server.peer = lambda _: protocol.Done()
+    server.peer = lambda _: messages.Done()
     run()
     finished(server)
 
@@ -601,7 +601,7 @@ def test_the_backup_follows_and_the_same_request_again_finds_it_done(backup: Wor
 @pytest.mark.parametrize("request_", [CHECK, REQUEST])
 @pytest.mark.parametrize("changes", [{"kernel": Kernel(0, attached=True, primary=True)}, {"mounts": ("/mnt",)}])
 def test_a_copy_that_somebody_uses_is_not_taken_down(
-    programs: Programs, root: Path, request_: protocol.Rename, changes: dict[str, object]
+    programs: Programs, root: Path, request_: messages.Rename, changes: dict[str, object]
 ) -> None:
     world = TwoNamesWorld(begun_as(BACKUP, **changes), programs, root)
     with pytest.raises(Refused, match=r"in use on .* \((Primary|mounted at /mnt)\)"):
@@ -615,11 +615,11 @@ def test_a_copy_that_somebody_uses_is_not_taken_down(
     [
         (REQUEST, "somebody"),
         (replace(REQUEST, name="nothing"), "server"),
-        (replace(REQUEST, server=protocol.Half.of(make.replica(3))), "server"),
-        (replace(REQUEST, name="nothing", new=OLD, server=protocol.Half.of(make.replica(3))), "server"),
+        (replace(REQUEST, server=messages.Half.of(make.replica(3))), "server"),
+        (replace(REQUEST, name="nothing", new=OLD, server=messages.Half.of(make.replica(3))), "server"),
     ],
 )
-def test_nobody_else_s_resource_is_renamed(backup: World, request_: protocol.Rename, requester: str) -> None:
+def test_nobody_else_s_resource_is_renamed(backup: World, request_: messages.Rename, requester: str) -> None:
     with pytest.raises(BadRequest, match=r"has no (such )?resource"):
         follow(request_, requester)
     assert backup.machine.log == []

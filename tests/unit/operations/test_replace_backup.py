@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, journal, protocol
+from drbd_offsite import config, journal, messages
 from drbd_offsite.errors import PeerUnreachable, Refused
 from drbd_offsite.observed import Forbidden
 from drbd_offsite.operations.apply import apply
@@ -28,15 +28,15 @@ class Spare:
     def joins(self) -> None:
         self.half = NEW
 
-    def __call__(self, request: protocol.Request) -> protocol.Answer:
+    def __call__(self, request: messages.Request) -> messages.Answer:
         match request:
-            case protocol.Hello():
-                return protocol.Greeting("spare", "backup", "8.4.11", "2026-01-01T00:00:00+00:00")
-            case protocol.Tune("test_a", key, value, only_check=False):
+            case messages.Hello():
+                return messages.Greeting("spare", "backup", "8.4.11", "2026-01-01T00:00:00+00:00")
+            case messages.Tune("test_a", key, value, only_check=False):
                 self.tuned[key] = value
-                return protocol.Done()
-            case protocol.Replicate():
-                return protocol.Replicated(protocol.Half.of(self.half), make.GIB)
+                return messages.Done()
+            case messages.Replicate():
+                return messages.Replicated(messages.Half.of(self.half), make.GIB)
         raise AssertionError(request)
 
 

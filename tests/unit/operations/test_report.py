@@ -2,7 +2,7 @@
 
 import pytest
 
-from drbd_offsite import host, journal, protocol
+from drbd_offsite import host, journal, messages, protocol
 from drbd_offsite.errors import OffsiteError
 from drbd_offsite.observed import ConnectionState, DiskState, DrbdResource, Role
 from drbd_offsite.operations.report import LOST, of, report
@@ -20,7 +20,7 @@ exists -
 """
 
 
-def told(*seen: DrbdResource) -> protocol.ResourceReport:
+def told(*seen: DrbdResource) -> messages.ResourceReport:
     return of(make.host(drbd=seen), make.resource())
 
 
@@ -32,14 +32,14 @@ def test_the_peer_is_told_of_the_resources_that_it_shares_and_of_no_other(progra
     found = report(site, "backup")
     assert [resource.name for resource in found.resources] == ["test_a"]
     assert found.drbd_version == "8.4.11"
-    assert protocol.decode_answer(protocol.MachineReport, protocol.encode_answer(found)) == found
+    assert protocol.decode_answer(messages.MachineReport, protocol.encode_answer(found)) == found
     assert report(site, "third").resources[0].role == Role.UNKNOWN
 
 
 def test_a_report_says_who_serves_what_is_where_and_what_was_changed_here() -> None:
     journal.remember(LOST, "test_a", {"since": "2026-11-22T12:00:00+00:00"})
     seen = make.seen(state=ConnectionState.STANDALONE, peer_disk=DiskState.UNKNOWN, out_of_sync_bytes=3 * make.MIB)
-    assert told(seen) == protocol.ResourceReport(
+    assert told(seen) == messages.ResourceReport(
         "test_a", "Primary", "UpToDate", "StandAlone", 3 * make.MIB, "2026-11-22T12:00:00+00:00"
     )
 
@@ -60,9 +60,9 @@ def test_what_is_not_there_is_told_as_such(seen: list[DrbdResource], expected: t
 
 def test_any_word_of_the_kernel_s_passes_the_protocol() -> None:
     found = told(make.seen(role=Role("Levitating"), disk=DiskState("Odd"), state=ConnectionState("Newer")))
-    answer = protocol.MachineReport("server", "9.3", [found])
+    answer = messages.MachineReport("server", "9.3", [found])
     assert (
-        protocol.decode_answer(protocol.MachineReport, protocol.encode_answer(answer)).resources[0].role == "Levitating"
+        protocol.decode_answer(messages.MachineReport, protocol.encode_answer(answer)).resources[0].role == "Levitating"
     )
 
 

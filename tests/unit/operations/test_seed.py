@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, host, journal, protocol
+from drbd_offsite import config, host, journal, messages
 from drbd_offsite.errors import OffsiteError, Refused
 from drbd_offsite.model import Flavour, VolumeName
 from drbd_offsite.operations import half, seed
@@ -266,9 +266,9 @@ def test_it_is_for_the_server(disk: Path) -> None:
 # -- on the backup -----------------------------------------------------------------------------------
 
 
-def request(path: Path, **changes: object) -> protocol.Replicate:
-    here = protocol.Half.of(make.replica())
-    asked = protocol.Replicate("test_a", SIZE, here, overwrite_metadata=False, only_check=False, seed=str(path))
+def request(path: Path, **changes: object) -> messages.Replicate:
+    here = messages.Half.of(make.replica())
+    asked = messages.Replicate("test_a", SIZE, here, overwrite_metadata=False, only_check=False, seed=str(path))
     return replace(asked, **changes)
 
 
@@ -312,7 +312,7 @@ def with_content(world: World) -> World:
     return world
 
 
-def replicate(asked: protocol.Replicate) -> protocol.Replicated:
+def replicate(asked: messages.Replicate) -> messages.Replicated:
     return half.replicate(config.load(), "server", asked)
 
 
@@ -524,12 +524,12 @@ def test_add_asks_the_backup_until_its_volume_is_filled_and_has_its_first_sync(p
     made = replace(bare(SERVER), volumes={DATA: SIZE}, fstype="", blank=True)
     world = World(made, programs, root)
     parts = iter([0, SIZE // 2])
-    asked: list[protocol.Replicate] = []
+    asked: list[messages.Replicate] = []
 
-    def fill(request: protocol.Replicate) -> protocol.Replicated:
+    def fill(request: messages.Replicate) -> messages.Replicated:
         asked.append(request)
         done = next(parts, None)
-        whole = protocol.Replicated(protocol.Half.of(THERE), SIZE, prepared_bytes=SIZE)
+        whole = messages.Replicated(messages.Half.of(THERE), SIZE, prepared_bytes=SIZE)
         return whole if done is None else replace(whole, made=False, prepared_bytes=done)
 
     world.peer = fill

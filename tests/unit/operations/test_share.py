@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import journal, protocol
+from drbd_offsite import journal, messages
 from drbd_offsite.errors import BadRequest, Refused, ToolFailed
 from drbd_offsite.model import Flavour
 from drbd_offsite.operations import share
@@ -156,13 +156,13 @@ UNIT = systemd.files_unit("test_a")
 def test_the_peer_has_a_unit_started_anew_and_stopped(programs: Programs) -> None:
     programs.allow(systemd.systemctl("restart", UNIT))
     programs.allow(systemd.systemctl("stop", UNIT))
-    assert share.answer(SITE, "server", protocol.Share("test_a")) == protocol.Done()
-    assert share.answer(SITE, "server", protocol.Unshare("test_a")) == protocol.Done()
+    assert share.answer(SITE, "server", messages.Share("test_a")) == messages.Done()
+    assert share.answer(SITE, "server", messages.Unshare("test_a")) == messages.Done()
     assert [argv[2] for argv in programs.ran] == ["restart", "stop"]
 
 
-@pytest.mark.parametrize("request_", [protocol.Share("test_a"), protocol.Share("x"), protocol.Unshare("test_a")])
-def test_of_what_is_not_shared_with_a_peer_it_reads_nothing(request_: protocol.Share | protocol.Unshare) -> None:
+@pytest.mark.parametrize("request_", [messages.Share("test_a"), messages.Share("x"), messages.Unshare("test_a")])
+def test_of_what_is_not_shared_with_a_peer_it_reads_nothing(request_: messages.Share | messages.Unshare) -> None:
     with pytest.raises(BadRequest):
         share.answer(SITE, "somebody" if request_.name == "test_a" else "server", request_)
 
@@ -178,9 +178,9 @@ def test_why_a_look_cannot_be_made_is_told_to_the_peer(copy: Copy, programs: Pro
     programs.allow(rsync.VERSION)
     programs.allow(systemd.systemctl("restart", UNIT), unit, Answer("", 1, "Unit not found"))
     with pytest.raises(Refused, match="has 0 MiB free"):
-        share.answer(SITE, "server", protocol.Share("test_a"))
+        share.answer(SITE, "server", messages.Share("test_a"))
     with pytest.raises(ToolFailed, match="Unit not found"):
-        share.answer(SITE, "server", protocol.Share("test_a"))
+        share.answer(SITE, "server", messages.Share("test_a"))
 
 
 # -- the bytes ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from drbd_offsite import config, durable, host, journal, keys, protocol
+from drbd_offsite import config, durable, host, journal, keys, messages, protocol
 from drbd_offsite.cli import status
 from drbd_offsite.errors import BadRequest, OffsiteError, PeerUnreachable, Refused, UsageError
 from drbd_offsite.model import RESYNC_RATES, Flavour
@@ -39,7 +39,7 @@ class Pair:
         self.root = root
         self.there: dict[tuple[str, str], str] = {}
         """What the peer was asked to have."""
-        self.peer_says: Callable[[protocol.Tune], Answer | None] = lambda _: None
+        self.peer_says: Callable[[messages.Tune], Answer | None] = lambda _: None
         """Instead of doing it."""
         self.drbdsetup_says: Callable[[int], Answer | None] = lambda _: None
         """To its n-th call, instead of doing it."""
@@ -64,7 +64,7 @@ class Pair:
             return Answer("".join(f"exists {line}\n" for line in self._events()) + "exists -\n")
         if argv[0] == "ssh":
             request = protocol.decode_request(stdin)
-            assert isinstance(request, protocol.Tune)
+            assert isinstance(request, messages.Tune)
             return self.peer_says(request) or self.change(lambda: self._peer(request))
         if argv[:2] == ("drbdsetup", "disk-options"):
             self.calls += 1
@@ -85,10 +85,10 @@ class Pair:
             yield f"resource name:{name} role:Primary suspended:no"
             yield f"device name:{name} volume:0 minor:{minor} disk:{'UpToDate' if minor in self.kernel else 'Diskless'}"
 
-    def _peer(self, request: protocol.Tune) -> Answer:
+    def _peer(self, request: messages.Tune) -> Answer:
         if not request.only_check:
             self.there[request.name, request.key] = request.value
-        return Answer(protocol.encode_answer(protocol.Done()))
+        return Answer(protocol.encode_answer(messages.Done()))
 
     def _disk_options(self, words: list[str]) -> Answer:
         minor, given = int(words[0]), dict(word.removeprefix("--").split("=") for word in words[1:])
@@ -427,14 +427,14 @@ def test_the_old_value_is_the_one_before_all_attempts(server: Pair) -> None:
 
 # -- the backup --------------------------------------------------------------------------------------
 
-REQUEST = protocol.Tune("test_b", "resync_rate", "500", only_check=False)
+REQUEST = messages.Tune("test_b", "resync_rate", "500", only_check=False)
 
 
-def asked(request: protocol.Tune = REQUEST, requester: str = "server") -> protocol.Done:
+def asked(request: messages.Tune = REQUEST, requester: str = "server") -> messages.Done:
     return tune.tune(config.load(), requester, request)
 
 
-def on_backup(world: Pair, request: protocol.Tune = REQUEST) -> None:
+def on_backup(world: Pair, request: messages.Tune = REQUEST) -> None:
     world.there[request.name, request.key] = request.value
     world.settled(request.key, request.value)
 
@@ -443,13 +443,13 @@ def on_backup(world: Pair, request: protocol.Tune = REQUEST) -> None:
 def test_the_backup_does_what_it_is_asked_and_the_same_again(backup: Pair, key: str, value: str) -> None:
     request = replace(REQUEST, key=key, value=value)
     for _ in range(2):
-        assert asked(request) == protocol.Done()
+        assert asked(request) == messages.Done()
         on_backup(backup, request)
 
 
 def test_a_check_changes_nothing(backup: Pair) -> None:
     before = backup.state()
-    assert asked(replace(REQUEST, only_check=True)) == protocol.Done()
+    assert asked(replace(REQUEST, only_check=True)) == messages.Done()
     assert (backup.state(), backup.changes, journal.events()) == (before, 0, [])
 
 
@@ -475,11 +475,11 @@ def test_the_backup_killed_anywhere_is_put_in_order_by_the_next_request(
 
 
 @pytest.mark.parametrize("only_check", [True, False])
-@pytest.mark.parametrize(("key", "value"), [wrong for wrong in WRONG if protocol.TUNED.match(wrong[1])])
+@pytest.mark.parametrize(("key", "value"), [wrong for wrong in WRONG if messages.TUNED.match(wrong[1])])
 def test_the_backup_looks_at_the_value_itself(backup: Pair, key: str, value: str, only_check: bool) -> None:
     before = backup.state()
     with pytest.raises(BadRequest, match=f"{key} cannot be"):
-        asked(protocol.Tune("test_b", key, value, only_check))
+        asked(messages.Tune("test_b", key, value, only_check))
     assert backup.state() == before
 
 

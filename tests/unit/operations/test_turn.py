@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import alert, hooks, host, journal, protocol
+from drbd_offsite import alert, hooks, host, journal, messages
 from drbd_offsite.errors import BadRequest, Refused, ToolFailed
 from drbd_offsite.host import SERVING
 from drbd_offsite.model import Flavour, Resource, Site, Turn
@@ -279,7 +279,7 @@ def test_what_is_over_leaves_nothing_noted(backup: Kernel) -> None:
 
 
 def asked(kernel: Kernel, step: Turn, keep: bool = False) -> object:
-    return turn.answer(kernel.site, kernel.flavour.other, protocol.Take("test_a", step, keep))
+    return turn.answer(kernel.site, kernel.flavour.other, messages.Take("test_a", step, keep))
 
 
 def test_a_peer_takes_nothing_from_the_server_that_is_mounted(server: Kernel) -> None:
@@ -298,7 +298,7 @@ def test_a_peer_has_the_server_give_nothing_up_without_a_net(server: Kernel) -> 
 
 def test_a_peer_that_shares_no_such_resource_is_told_so(server: Kernel) -> None:
     with pytest.raises(BadRequest):
-        turn.answer(server.site, "somebody", protocol.Stand("test_a"))
+        turn.answer(server.site, "somebody", messages.Stand("test_a"))
 
 
 UNIT = systemd.systemctl("start", systemd.turn_unit("yield", "test_a"))
@@ -310,7 +310,7 @@ def test_what_mounts_or_unmounts_is_left_to_a_unit_of_its_own(backup: Kernel, pr
         return Answer()
 
     programs.allow(UNIT, unit)
-    assert asked(backup, Turn.YIELD) == protocol.Done()
+    assert asked(backup, Turn.YIELD) == messages.Done()
     assert not backup.primary
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite import config, host, journal, keys, protocol
+from drbd_offsite import config, host, journal, keys, messages, protocol
 from drbd_offsite.errors import OffsiteError
 from drbd_offsite.observed import DrbdResource
 from drbd_offsite.operations import half
@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, machine: Machine, programs: Programs, root: Path) -> None:
         self.machine, self.root = machine, root
-        self.peer: Callable[[protocol.Request], protocol.Answer] = lambda _: protocol.Done()
+        self.peer: Callable[[messages.Request], messages.Answer] = lambda _: messages.Done()
         self.away = False
         """Whether the other machine is silent."""
         self.ahead = 0
@@ -82,18 +82,18 @@ class World:
             raise Killed
         return Answer(said)
 
-    def _peer_says(self, request: protocol.Request) -> str:
-        if isinstance(request, protocol.Report):
+    def _peer_says(self, request: messages.Request) -> str:
+        if isinstance(request, messages.Report):
             return protocol.encode_answer(self._peer_s_report())
         try:
             return protocol.encode_answer(self.peer(request))
         except OffsiteError as error:
             return protocol.encode_error(error)
 
-    def _peer_s_report(self) -> protocol.MachineReport:
+    def _peer_s_report(self) -> messages.MachineReport:
         role = "Primary" if self.takes_over else "Secondary"
-        resource = protocol.ResourceReport("test_a", role, "UpToDate", "Connecting", 0, "")
-        return protocol.MachineReport(self.machine.flavour.other, "8.4.11", [resource])
+        resource = messages.ResourceReport("test_a", role, "UpToDate", "Connecting", 0, "")
+        return messages.MachineReport(self.machine.flavour.other, "8.4.11", [resource])
 
     def collect(self) -> None:
         """What was written to files since."""

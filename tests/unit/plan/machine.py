@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from drbd_offsite import config
 from drbd_offsite.errors import ToolFailed
+from drbd_offsite.messages import Enlarge, Half, Release, Replicate
 from drbd_offsite.model import Flavour, Replica, Site, VolumeName
 from drbd_offsite.observed import (
     DRBD_MAJOR,
@@ -49,7 +50,6 @@ from drbd_offsite.plan.actions import (
 )
 from drbd_offsite.plan.circle import ENDING, MAKING, decide
 from drbd_offsite.plan.task import Task
-from drbd_offsite.protocol import Enlarge, Half, Release, Replicate
 from drbd_offsite.render import Credentials
 from drbd_offsite.tools import drbd, filesystem
 from drbd_offsite.tools.drbd import JUST_CREATED, Identifiers

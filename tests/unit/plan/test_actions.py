@@ -1,5 +1,6 @@
 from typing import get_args
 
+from drbd_offsite.messages import Half, Replicate
 from drbd_offsite.observed import Forbidden, Hold
 from drbd_offsite.plan.actions import (
     Action,
@@ -19,7 +20,6 @@ from drbd_offsite.plan.actions import (
     WriteFile,
     describe,
 )
-from drbd_offsite.protocol import Half, Replicate
 
 from .. import make
 

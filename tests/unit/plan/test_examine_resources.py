@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
+from drbd_offsite.messages import Half
 from drbd_offsite.model import Flavour, MetadataPlace, RestorePoint, Site, VolumeName
 from drbd_offsite.observed import ConnectionState, DiskState, DrbdResource, VolumeGroup
 from drbd_offsite.plan import restore_point
@@ -18,7 +19,6 @@ from drbd_offsite.plan.examine_resources import (
     unowned,
     unowned_slots,
 )
-from drbd_offsite.protocol import Half
 from drbd_offsite.tools import drbd
 from drbd_offsite.tools.drbd import JUST_CREATED, Adjustment, Identifiers
 from drbd_offsite.tools.lvm_filter import Settings

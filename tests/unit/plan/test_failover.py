@@ -89,7 +89,7 @@ def test_there_is_nothing_to_take_over_with() -> None:
 @pytest.mark.parametrize("disk", [DiskState.UP_TO_DATE, DiskState.CONSISTENT, DiskState.OUTDATED])
 def test_a_whole_copy_is_taken_as_it_is(disk: DiskState) -> None:
     seen = replace(ALONE, volumes=(replace(ALONE.volumes[0], disk=disk),))
-    assert copy(RESOURCE, host(seen), {"since": NOON}, {}) == Copy(None, NOON, 0)
+    assert copy(RESOURCE, host(seen, complete={"test_a": NOON}), LATER) == Copy(None, NOON, LATER, 0)
 
 
 def test_a_copy_that_was_behind_is_as_old_as_that() -> None:
@@ -97,16 +97,16 @@ def test_a_copy_that_was_behind_is_as_old_as_that() -> None:
         role=Role.SECONDARY, state=ConnectionState.CONNECTING, replication=ReplicationState.OFF,
         out_of_sync_bytes=64 * KIB,
     )  # fmt: skip
-    found = copy(RESOURCE, host(missing), {"since": LATER, "complete": NOON}, {})
-    assert found == Copy(None, NOON, 64 * KIB)
+    found = copy(RESOURCE, host(missing, complete={"test_a": NOON}), LATER)
+    assert found == Copy(None, NOON, LATER, 64 * KIB)
     said = " ".join(loss(RESOURCE, Server.SILENT, found, LATER))
-    assert f"as it was at {NOON}, 10 min ago" in said
+    assert f"has all that the server had acknowledged before {NOON}, 10 min ago" in said
     assert "64.0 KiB that the server had written before are known to be missing" in said
 
 
 def test_one_in_the_middle_of_a_resync_gives_its_place_to_the_restore_point() -> None:
-    found = copy(RESOURCE, host(BROKEN_OFF, volumes=[POINT]), {"since": LATER}, {"taken": NOON})
-    assert found == Copy(PLACE, NOON, 0)
+    found = copy(RESOURCE, host(BROKEN_OFF, volumes=[POINT], complete={"test_a": NOON}), LATER)
+    assert found == Copy(PLACE, NOON, LATER, 0)
     assert f"{PLACE} from before that takes its place" in " ".join(loss(RESOURCE, Server.SILENT, found, LATER))
 
 
@@ -120,11 +120,13 @@ def test_one_in_the_middle_of_a_resync_gives_its_place_to_the_restore_point() ->
 )
 def test_without_a_usable_one_nothing_is_promoted(volumes: list[LogicalVolume], why: str) -> None:
     with pytest.raises(Refused, match=why):
-        copy(RESOURCE, host(BROKEN_OFF, volumes=volumes), {}, {})
+        copy(RESOURCE, host(BROKEN_OFF, volumes=volumes), "")
 
 
 def test_an_age_that_nobody_has_noted_is_said_to_be_unknown() -> None:
-    assert "is not known" in " ".join(loss(RESOURCE, Server.SILENT, Copy(None, "", 0), NOON))
+    assert "is not known." in " ".join(loss(RESOURCE, Server.SILENT, Copy(None, "", "", 0), NOON))
+    said = " ".join(loss(RESOURCE, Server.SILENT, Copy(None, "", NOON, 0), LATER))
+    assert f"is not known. Nothing has arrived since {NOON}." in said
 
 
 # -- how ---------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ def steps(now: Host, parameters: dict[str, object], found: Found) -> list[Action
 
 
 EXT4 = Found("ext4", "", ("/etc/drbd-offsite/failover.d/a",))
-AS_IT_IS = failover.parameters(Copy(None, NOON, 0))
+AS_IT_IS = failover.parameters(Copy(None, NOON, LATER, 0))
 HELD = make.hold(Forbidden.CONNECT, set_by="failover")
 
 
@@ -191,7 +193,7 @@ def test_an_outdated_copy_is_promoted_by_force() -> None:
 
 
 def test_the_restore_point_is_merged_and_everything_marked_before_it_is_promoted() -> None:
-    put_back = failover.parameters(Copy(PLACE, NOON, 0))
+    put_back = failover.parameters(Copy(PLACE, NOON, LATER, 0))
     down = first(host(BROKEN_OFF, holds=HELD, volumes=[POINT]), put_back)
     assert isinstance(down, Run)
     assert down.argv == ("drbdadm", "down", "test_a")

@@ -7,12 +7,12 @@ import pytest
 
 from drbd_offsite import config
 from drbd_offsite.errors import ExitCode, Refused
+from drbd_offsite.messages import Half
 from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, MetadataPlace, Replica, RestorePoint, VolumeName
 from drbd_offsite.observed import DiskState, Host, ReplicationState, Role, VolumeGroup
 from drbd_offsite.plan import grow, look, restore_point
 from drbd_offsite.plan.actions import AskPeer, Run, describe
 from drbd_offsite.plan.grow import Growth
-from drbd_offsite.protocol import Half
 
 from .. import make
 from .machine import EXTENT, USED, Kernel, Machine

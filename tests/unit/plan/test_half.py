@@ -8,11 +8,11 @@ import pytest
 
 from drbd_offsite import config
 from drbd_offsite.errors import Refused, ToolFailed
+from drbd_offsite.messages import Half
 from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, MetadataPlace, VolumeName
 from drbd_offsite.observed import Forbidden
 from drbd_offsite.plan.actions import Action, AskPeer, Note, Run, WriteFile, describe
 from drbd_offsite.plan.task import Task
-from drbd_offsite.protocol import Half
 from drbd_offsite.tools import filesystem
 
 from .. import make

@@ -108,39 +108,15 @@ def test_the_moment_before_a_restore_point_is_waited_out() -> None:
 
 # -- up to when it has what was written ----------------------------------------------------------------------
 
-T1, T2, T3, T4 = (f"2026-01-01T12:0{minute}:00+00:00" for minute in range(4))
+T1, T2 = "2026-01-01T12:01:00+00:00", "2026-01-01T12:02:00+00:00"
 
 
-def test_a_copy_that_is_connected_has_all_and_one_that_is_not_what_was_written_before() -> None:
-    assert look.as_of(seen(), T2, "") == T2
-    assert look.as_of(seen(**VERIFIED), T2, "") == T2
-    assert look.as_of(seen(**AWAY), T2, T1) == T1
-    assert look.as_of(seen(state=None), T2, T1) == T1
-    assert look.as_of(seen(**AWAY), T2, "") == ""
-    assert look.as_of(replace(seen(**AWAY), role=Role.PRIMARY), T2, T1) == T2, "it has taken over"
-    assert look.as_of(seen(**BEHIND), T2, T1) == "", "since when it lags nobody has noted"
-
-
-def event(at: str, what: str, resource: str = "test_a") -> dict[str, str]:
-    return {"at": at, "event": what, "resource": resource}
-
-
-@pytest.mark.parametrize(
-    ("events", "as_of"),
-    [
-        ([], ""),
-        ([event(T1, "connection-lost")], T1),
-        ([event(T1, "connection-lost"), event(T3, "connected")], T1),
-        ([event(T1, "connection-lost"), event(T4, "connected")], T1),
-        ([event(T1, "connection-lost"), event(T2, "connection-lost", "other"), event(T2, "alert")], T1),
-        ([event(T1, "connection-lost"), event(T2, "connected"), event(T3, "connection-lost")], T3),
-        ([event(T1, "connection-lost"), event("2026-01-01T12:00:30+00:00", "connected")], ""),
-        ([event(T4, "connection-lost")], ""),
-        ([event(T1, "connection-lost"), event("2026-01-01", "connected")], ""),
-    ],
-)
-def test_a_restore_point_has_what_was_written_before_the_outage(events: list[dict[str, str]], as_of: str) -> None:
-    assert look.restored_as_of("test_a", T3, events) == as_of
+def test_a_copy_has_what_was_marked_and_one_that_has_taken_over_all() -> None:
+    for found in (seen(), seen(**AWAY), seen(**BEHIND), OVERWRITTEN, None):
+        assert look.as_of(replace(machine(found), complete={"test_a": T1}), RESOURCE, T2) == T1
+        assert look.as_of(machine(found), RESOURCE, T2) == ""
+    serves = replace(seen(**AWAY), role=Role.PRIMARY)
+    assert look.as_of(replace(machine(serves), complete={"test_a": T1}), RESOURCE, T2) == T2
 
 
 # -- the steps -------------------------------------------------------------------------------------------------

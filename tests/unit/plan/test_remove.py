@@ -7,6 +7,7 @@ import pytest
 
 from drbd_offsite import config
 from drbd_offsite.errors import ExitCode, Refused
+from drbd_offsite.messages import Half
 from drbd_offsite.model import MAX_INDEXED_BYTES, Flavour, MetadataPlace, VolumeName
 from drbd_offsite.observed import DiskState, Forbidden, Hold, Host, Role
 from drbd_offsite.plan import remove
@@ -14,7 +15,6 @@ from drbd_offsite.plan.actions import AskPeer, Lift, Note, RemoveFile, Run, Writ
 from drbd_offsite.plan.circle import decide
 from drbd_offsite.plan.remove import Removal
 from drbd_offsite.plan.task import Task
-from drbd_offsite.protocol import Half
 from drbd_offsite.render import Credentials, render
 from drbd_offsite.tools import filesystem
 

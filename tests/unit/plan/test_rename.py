@@ -7,6 +7,7 @@ import pytest
 
 from drbd_offsite import config
 from drbd_offsite.errors import PeerUnreachable, Refused
+from drbd_offsite.messages import Half, Rename
 from drbd_offsite.model import Flavour
 from drbd_offsite.observed import Consultation, DiskState, Forbidden, Hold, Host, Role
 from drbd_offsite.plan import rename
@@ -25,7 +26,6 @@ from drbd_offsite.plan.actions import (
 )
 from drbd_offsite.plan.circle import RENAMING, decide
 from drbd_offsite.plan.rename import Findings, Renaming
-from drbd_offsite.protocol import Half, Rename
 from drbd_offsite.render import Credentials
 from drbd_offsite.tools import filesystem, systemd
 
