@@ -95,14 +95,19 @@ def await_up_to_date(lab: Lab, name: str = "test_a", deadline: float = 120.0) ->
     lab.server.wait_for(f"both copies of {name} are up to date", good, deadline)
 
 
-def settle(lab: Lab) -> None:
-    """After a rewind: wait until what is written arrives.
+def settle_tunnel(lab: Lab) -> None:
+    """After a rewind: wait for a tunnel that stays.
 
     Both ends of OpenVPN take the leap of the clock for an outage, one after the other, while DRBD is connected and
     knows nothing of it. So they are told to begin anew now.
     """
     lab.both(lambda machine: machine.run("pkill -USR1 -x openvpn", check=False))
     await_tunnel(lab)
+
+
+def settle(lab: Lab) -> None:
+    """After a rewind: wait until what is written arrives."""
+    settle_tunnel(lab)
     await_up_to_date(lab)
 
 

@@ -36,8 +36,8 @@ CLEAN = Stage("clean", _build_clean)
 INSTALLED = Stage("installed", _build_installed, CLEAN)
 """The packages installed by apt, their questions answered."""
 
-ENROLLED = Stage("enrolled", product.enrol, INSTALLED, product.await_tunnel)
+ENROLLED = Stage("enrolled", product.enrol, INSTALLED, product.settle_tunnel)
 """The tunnel is up; nothing is replicated yet."""
 
-REPLICATING = Stage("replicating", _build_replicating, ENROLLED, product.await_up_to_date)
+REPLICATING = Stage("replicating", _build_replicating, ENROLLED, product.settle)
 """test_a is served on the server and up to date on the backup; it is not mounted."""
