@@ -17,6 +17,7 @@ OLDEST_TOOLS = {"drbd-utils": Version("9.15"), "openvpn": Version("2.6")}
 """drbd-utils: events2 in the form that is read here; openvpn: peer-fingerprint."""
 
 WATCHER = "drbd-offsite-watch.service"
+MARKER = "drbd-offsite-mark.service"
 DRILL_TIMER = "drbd-offsite-drill.timer"
 DRBD_UTILS_UNIT = "drbd.service"
 """Brings up every resource of DRBD's files at boot, where it is enabled."""
@@ -121,7 +122,13 @@ def _tunnels(site: Site) -> list[str]:
 def _started_at_boot(site: Site, strangers: frozenset[str]) -> list[str]:
     known = [peer for peer in site.peers.values() if peer.enrolled and peer.name not in strangers]
     drills = [DRILL_TIMER] if site.flavour is Flavour.BACKUP and site.drill_days else []
-    return [WATCHER, *drills, *([systemd.PEER_SOCKET] if known else []), *map(systemd.resource_unit, site.resources)]
+    return [
+        WATCHER,
+        MARKER,
+        *drills,
+        *([systemd.PEER_SOCKET] if known else []),
+        *map(systemd.resource_unit, site.resources),
+    ]
 
 
 def examine(site: Site, host: Host, facts: Facts) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from drbd_offsite.plan.diagnosis import Finding, Severity
 from drbd_offsite.plan.examine import (
     CLOCK_SECONDS,
     DRILL_TIMER,
+    MARKER,
     WATCHER,
     Facts,
     PeerState,
@@ -223,13 +224,13 @@ def test_a_sync_is_no_fault() -> None:
 
 
 def test_the_units_that_have_to_run() -> None:
-    at_boot = (WATCHER, "drbd-offsite-peer.socket", "drbd-offsite@test_a.service")
+    at_boot = (WATCHER, MARKER, "drbd-offsite-peer.socket", "drbd-offsite@test_a.service")
     assert units(ENROLLED) == ("openvpn-server@drbd-offsite-backup.service", *at_boot)
     assert enabled_units(ENROLLED) == ("drbd-offsite-tunnel.service", *at_boot), "which starts the tunnels"
     assert DRILL_TIMER in units(make.site(Flavour.BACKUP))
     assert DRILL_TIMER not in units(make.site(Flavour.BACKUP, drill_days=0))
     bare = make.site(resources=(), peers={})
-    assert units(bare) == enabled_units(bare) == (WATCHER,)
+    assert units(bare) == enabled_units(bare) == (WATCHER, MARKER)
 
 
 @given(hosts())
