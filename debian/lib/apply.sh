@@ -41,8 +41,8 @@ apply() {
         echo "drbd-offsite-$1: not configured, for the reason above. Run: $again" >&2
         return 1
     fi
-    # The watcher waits for a configuration; nothing that runs depends on it.
+    # They wait for a configuration; nothing that runs depends on them.
     if [ -d /run/systemd/system ]; then
-        deb-systemd-invoke restart drbd-offsite-watch.service >/dev/null || true
+        deb-systemd-invoke restart drbd-offsite-watch.service drbd-offsite-mark.service >/dev/null || true
     fi
 }
