@@ -14,8 +14,10 @@ from .test_failover import (
     CONF,
     FAILOVER,
     IN_USE,
+    OF_ITS_OWN,
     ON_BOTH_FILESYSTEMS,
     STAGES,
+    UNTOUCHED,
     WHERE,
     checksum,
     hooks,
@@ -73,7 +75,7 @@ def test_case_1_nothing_was_written_on_the_backup(lab: Lab, fstype: str) -> None
     lab.enter(STAGES[fstype])
     server, backup = lab.machines
     written = split(lab, server_writes=True, backup_writes=False)
-    look_inside(backup, "/dev/drbd/by-disk/local/test_a")
+    look_inside(backup, "/dev/drbd/by-disk/local/test_a", UNTOUCHED)
     volume.check(backup, "/mnt")
     backup.run("umount /mnt")
     done = backup.run(FAILBACK, timeout=600)
@@ -146,7 +148,7 @@ def test_case_4_both_have_and_a_person_decides(lab: Lab, keep: str, fstype: str)
     back_on_the_server(lab)
     loser: Machine = getattr(lab, other)
     # What was given up is in the snapshot, which can be mounted.
-    look_inside(loser, "/dev/local/test_a_discarded")
+    look_inside(loser, "/dev/local/test_a_discarded", OF_ITS_OWN)
     assert loser.run(f"sha256sum /mnt/from-{other}").stdout.split()[0] == written[other]
     loser.run("umount /mnt")
 
@@ -247,7 +249,7 @@ def test_ten_rounds_of_split_brain_each_refused_and_each_kept(lab: Lab) -> None:
         loser: Machine = getattr(lab, "backup" if keep == "server" else "server")
         lab.server.run(f"{FAILBACK} --keep {keep}", timeout=600)
         back_on_the_server(lab)
-        look_inside(loser, "/dev/local/test_a_discarded")
+        look_inside(loser, "/dev/local/test_a_discarded", OF_ITS_OWN)
         assert loser.run(f"sha256sum /mnt/from-{loser.name}").stdout.split()[0] == written[loser.name]
         loser.run("umount /mnt && lvremove -q -y local/test_a_discarded")
         lab.server.run(f"rm -f {WHERE}/from-*")
