@@ -173,7 +173,7 @@ def troubles(site: Site) -> Iterator[tuple[str, str]]:
     if not channels(site):
         yield NOBODY, CHANNELS
     for path, why in refused():
-        yield f"{path} is not run: {why}.", f"chown root {path.parent} {path}; chmod go-w {path.parent} {path}"
+        yield f"{path} is not run: {why}.", hooks.remedy(path)
     for path in settings():
         if not os.access(APPRISE, os.X_OK):
             yield f"{path} is there, and apprise is not installed.", "apt install apprise"

@@ -44,7 +44,7 @@ def execute(action: Action, site: Site) -> Answer | None:
     """Carry out one action. Returns the peer's answer where it asked for one."""
     match action:
         case Run():
-            _run(action)
+            run(action.argv, timeout=action.timeout, accept=action.accept, tries=action.tries)
         case WriteFile():
             path = Path(action.path)
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -81,18 +81,6 @@ def _write_down(action: SetHold | Serve | Lift | CarryOver | Note) -> None:
             journal.carry_over(action.resource, action.to, action.kinds)
         case Note(operation=operation):
             journal.begin(operation.verb, operation.resource, {**operation.parameters, action.key: action.value})
-
-
-def _run(action: Run) -> None:
-    for left in range(action.tries, 0, -1):
-        try:
-            run(action.argv, timeout=action.timeout, accept=action.accept)
-        except ToolFailed:
-            if left == 1:
-                raise
-            time.sleep(1.0)
-        else:
-            return
 
 
 def _remove(path: Path) -> None:

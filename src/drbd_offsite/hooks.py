@@ -20,6 +20,11 @@ def scripts(directory: Path) -> Iterator[tuple[Path, str]]:
             yield path, _unsafe(directory) or _unsafe(path)
 
 
+def remedy(path: Path) -> str:
+    """What makes one of them ours to run."""
+    return f"chown root {path.parent} {path}; chmod go-w {path.parent} {path}"
+
+
 def _unsafe(path: Path) -> str:
     """Why others than root could have a say in what is run as root."""
     status = path.stat()

@@ -61,12 +61,18 @@ def run(
     stdin: str = "",
     timeout: float = 60.0,
     accept: Sequence[int] | None = (0,),
+    tries: int = 1,
 ) -> Completed:
     """Run a program to its end in the C locale, with ``stdin`` as its whole input.
 
-    ``timeout`` is in seconds; ``accept`` lists the exit codes that are no failure (None: all).
+    ``timeout`` is in seconds; ``accept`` lists the exit codes that are no failure (None: all). Where it fails it is
+    tried again, a second apart, ``tries`` times in all.
     Raises ToolFailed for any other exit code, a time-out, or a program that is not there.
     """
+    for _ in range(tries - 1):
+        with suppress(ToolFailed):
+            return _to_its_end(argv, subprocess.PIPE, subprocess.PIPE, stdin, timeout, accept)
+        time.sleep(1.0)
     return _to_its_end(argv, subprocess.PIPE, subprocess.PIPE, stdin, timeout, accept)
 
 

@@ -159,10 +159,9 @@ def _handlers() -> Iterator[tuple[str, str]]:
 def _scripts() -> Iterator[tuple[str, str]]:
     """What an admin wants run beside alerts and will not be, each with its remedy."""
     for name in (serve.HOOKS, drill.HOOKS):
-        directory = alert.SETTINGS / name
-        for path, why in hooks.scripts(directory):
+        for path, why in hooks.scripts(alert.SETTINGS / name):
             if why:
-                yield f"{path} will not be run: {why}.", f"chown root {directory} {path}; chmod go-w {directory} {path}"
+                yield f"{path} will not be run: {why}.", hooks.remedy(path)
 
 
 def _executable(script: Path) -> bool:

@@ -7,12 +7,11 @@ from ..errors import Refused
 from ..host import observe
 from ..model import Resource, Site
 from ..observed import Forbidden, Role
-from ..plan.restore_point import place_of_discarded
 from ..reconcile import LOCK_SECONDS
 from ..run import run
 from ..tools import drbd
 from .evidence import SETTER
-from .restore_point import DISCARDS, KEPT
+from .restore_point import DISCARDS, nothing_kept
 
 
 def discard_here(site: Site, resource: Resource, safety_net: bool, tell: Callable[[str], None]) -> None:
@@ -33,12 +32,7 @@ def discard_here(site: Site, resource: Resource, safety_net: bool, tell: Callabl
                 f"{resource.name} is mounted at {', '.join(mounted)}, and what is changed here is to be discarded.",
                 f"Stop what uses it and umount {mounted[0]}, then again.",
             )
-        if resource.name in journal.remembered(KEPT):
-            kept = place_of_discarded(resource.here.volume)
-            raise Refused(
-                f"{kept} still keeps what was given up earlier, and would be overwritten.",
-                f"If nobody needs it: lvremove {kept}, and again in a minute.",
-            )
+        nothing_kept(site, resource)
         journal.remember(DISCARDS, resource.name, {"safety_net": safety_net})
         # Or the circle would serve it again before the other copy is here.
         reason = "the changes here are given up; it is not served before the other copy has been taken over"

@@ -37,6 +37,7 @@ SETTLE_TRIES = 60
 """A second apart: how long a restore point may take that is about to be taken."""
 RELEASE_TRIES = 5
 """A second apart: udev may look at what is to go."""
+RELEASE_SECONDS = 120.0
 
 CHECK_SECONDS = 24 * 3600.0
 """A check reads all of a filesystem's tables, on whatever disks."""
@@ -322,32 +323,20 @@ def _remove(name: str, place: Place, fstype: str) -> None:
     """All that a look makes, as far as it is there. Raises ToolFailed."""
     directory = DIRECTORY / name
     for _ in range(_mounts(name)):
-        _insist(filesystem.unmount(str(directory)))
+        run(filesystem.unmount(str(directory)), timeout=RELEASE_SECONDS, tries=RELEASE_TRIES)
     laid_over = (MAPPER / place.overlay).exists()
     if fstype == "btrfs":
         device = dmsetup.path(place.overlay) if laid_over else place.look.path
         with suppress(ToolFailed):  # without its programs it was not mounted either
             run(fsck.forget(device), accept=None)
     if laid_over:
-        _insist(dmsetup.remove(place.overlay))
+        run(dmsetup.remove(place.overlay), timeout=RELEASE_SECONDS, tries=RELEASE_TRIES)
     volumes = _storage().volumes
     for volume in (place.look, place.room):
         if volume in volumes and plan.TAG in volumes[volume].tags:
-            _insist(lvm.remove(volume))
+            run(lvm.remove(volume), timeout=RELEASE_SECONDS, tries=RELEASE_TRIES)
     if directory.is_dir():
         directory.rmdir()
-
-
-def _insist(argv: tuple[str, ...]) -> None:
-    for left in range(RELEASE_TRIES, 0, -1):
-        try:
-            run(argv, timeout=120.0)
-        except ToolFailed:
-            if left == 1:
-                raise
-            time.sleep(1.0)
-        else:
-            return
 
 
 def _storage() -> Storage:

@@ -142,6 +142,16 @@ def _storage() -> plan.Storage:
     return plan.Storage(*lvm.parse_report(run(lvm.REPORT).stdout))
 
 
+def nothing_kept(site: Site, resource: Resource) -> None:
+    """Raises Refused where an earlier snapshot of what was given up is still there: there is one place for it."""
+    if resource.name in journal.remembered(KEPT):
+        kept = plan.place_of_discarded(resource.here.volume)
+        raise Refused(
+            f"{kept} on the {site.flavour} still keeps what was given up earlier, and would be overwritten.",
+            f"If nobody needs it, there: lvremove {kept}; and again in a minute.",
+        )
+
+
 def look_after(site: Site, host: Host) -> None:
     """Drop what no resync needs any more, enlarge what fills up, say what has overflowed.
 

@@ -11,14 +11,14 @@ from ..observed import Host, Operation, Role
 from ..plan import serve as plan
 from ..plan.actions import Action
 from ..run import run
-from ..tools import drbd, filesystem
+from ..tools import drbd
 from .drive import drive
 from .half import FSTAB
+from .mounts import unmount
 
 HOOKS = "failover.d"
 """The directory of scripts, below the settings'."""
-UNMOUNT_SECONDS = 30.0
-"""What still uses it is given so long to end."""
+LOCK_SECONDS = 30.0
 
 DRAIN_SECONDS = 60.0
 
@@ -35,7 +35,7 @@ def resume(site: Site, names: list[str], tell: Tell) -> None:
     """After a boot: what this machine serves is mounted again, and what belongs to it started."""
     for name in names:
         if name in journal.remembered(SERVING) and not _complete(site, name):
-            with files.lock(f"resource-{name}", UNMOUNT_SECONDS):
+            with files.lock(f"resource-{name}", LOCK_SECONDS):
                 serve(site.resources[name], tell)
 
 
@@ -72,9 +72,7 @@ def to_run() -> tuple[str, ...]:
     paths = []
     for path, why in hooks.scripts(alert.SETTINGS / HOOKS):
         if why:
-            raise Refused(
-                f"{path} is not run: {why}.", f"chown root {path.parent} {path}; chmod go-w {path.parent} {path}"
-            )
+            raise Refused(f"{path} is not run: {why}.", hooks.remedy(path))
         paths.append(str(path))
     return tuple(paths)
 
@@ -90,7 +88,11 @@ def release(site: Site, resource: Resource, tell: Tell) -> None:
             stopped.append(hook)
             tell(f"{hook} stop")
             run(plan.hook_call(hook, "stop", resource), timeout=plan.HOOK_SECONDS)
-        _unmount(site, resource)
+        if mounted := unmount(site, resource):
+            raise Refused(
+                f"{resource.name} is mounted at {mounted[-1]} and in use, so it goes on being served here.",
+                f"See what uses it: fuser -vm {mounted[-1]}; end that, then the same command again.",
+            )
     except OffsiteError:
         for hook in reversed(stopped):
             run(plan.hook_call(hook, "start", resource), timeout=plan.HOOK_SECONDS, accept=None)
@@ -109,20 +111,6 @@ def demote(site: Site, resource: Resource) -> None:
                 f"See what uses it: fuser -v {resource.here.device}; end that, then the same command again.",
             ) from error
     _drained(site, resource)
-
-
-def _unmount(site: Site, resource: Resource) -> None:
-    """Raises Refused where it cannot be unmounted."""
-    until = time.monotonic() + UNMOUNT_SECONDS
-    while mounted := observe(site).mounted_at(resource.here.minor):
-        done = run(filesystem.unmount(mounted[-1]), accept=None)
-        if done.returncode and time.monotonic() >= until:
-            raise Refused(
-                f"{resource.name} is mounted at {mounted[-1]} and in use, so it goes on being served here.",
-                f"See what uses it: fuser -vm {mounted[-1]}; end that, then the same command again.",
-            )
-        if done.returncode:
-            time.sleep(0.5)
 
 
 def _drained(site: Site, resource: Resource) -> None:

@@ -14,13 +14,12 @@ from ..model import Flavour, Resource, Site, Turn
 from ..observed import ConnectionState, DiskState, DrbdResource, Forbidden, Hold, Host, ReplicationState, Role
 from ..plan import handover as plan
 from ..plan.actions import Disconnect
-from ..plan.restore_point import place_of_discarded
 from ..reconcile import reconcile
 from ..run import run
 from ..tools import drbd, filesystem, systemd
 from . import deputy, repair, restore_point, serve
 from .half import FSTAB
-from .restore_point import DISCARDS, KEPT
+from .restore_point import DISCARDS, KEPT, nothing_kept
 
 TURNED = "turned"
 """The last step that was taken here and cannot be seen (`journal.remembered`)."""
@@ -142,12 +141,8 @@ def _yield(site: Site, resource: Resource, tell: Tell) -> None:
 def _receive(site: Site, resource: Resource, discard: bool, keep: bool) -> None:
     """As `discard.discard_here`, whatever the reason."""
     name = resource.name
-    if keep and name in journal.remembered(KEPT):
-        kept = place_of_discarded(resource.here.volume)
-        raise Refused(
-            f"{kept} on the {site.flavour} still keeps what was given up earlier, and would be overwritten.",
-            f"If nobody needs it, there: lvremove {kept}; and again in a minute.",
-        )
+    if keep:
+        nothing_kept(site, resource)
     if site.flavour is Flavour.SERVER:
         reason = f"the copy of {resource.peer} is taken over; it is not served from here before that is done"
         journal.hold(name, reason, frozenset({Forbidden.PROMOTE}), plan.SETTER)

@@ -86,6 +86,6 @@ def test_one_that_was_broken_off_can_be_done_again(programs: Programs, failing: 
 
 def test_what_was_given_up_earlier_is_not_overwritten() -> None:
     journal.remember(KEPT, "test_a", {"volume": "local/test_a_discarded"})
-    with pytest.raises(Refused, match="local/test_a_discarded still keeps"):
+    with pytest.raises(Refused, match="local/test_a_discarded on the server still keeps"):
         discard()
     assert holders() == ["split-brain"]

@@ -38,8 +38,8 @@ def _machine(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
 
     programs.allow(drbd.adm("disconnect", "test_a"), disconnect)
     ticks = iter(range(10**6))
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(ticks)))
-    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    monkeypatch.setattr("time.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("time.sleep", lambda _: None)
 
 
 def down(flavour: Flavour = SERVER, *, shutdown: bool = False) -> list[str]:

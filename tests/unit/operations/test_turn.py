@@ -11,7 +11,7 @@ from drbd_offsite.errors import BadRequest, Refused, ToolFailed
 from drbd_offsite.host import SERVING
 from drbd_offsite.model import Flavour, Resource, Site, Turn
 from drbd_offsite.observed import Forbidden
-from drbd_offsite.operations import half, repair, serve, turn
+from drbd_offsite.operations import half, mounts, repair, serve, turn
 from drbd_offsite.operations.restore_point import DISCARDS, KEPT
 from drbd_offsite.tools import drbd, filesystem, systemd
 
@@ -43,7 +43,7 @@ class Kernel:
         monkeypatch.setattr(half, "FSTAB", self.fstab)
         monkeypatch.setattr(turn, "FSTAB", self.fstab)
         monkeypatch.setattr(serve, "FSTAB", self.fstab)
-        monkeypatch.setattr(serve, "UNMOUNT_SECONDS", 0.0)
+        monkeypatch.setattr(mounts, "UNMOUNT_SECONDS", 0.0)
         monkeypatch.setattr("drbd_offsite.config.load", lambda: self.site)
         for volume in ("test_a", "drbd_meta"):
             path = root / f"dev/local/{volume}"
