@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from . import product, volume
 from .test_bad_days import FAILED, REFUSED, refused
 from .test_drill import _left, _nothing_left
@@ -18,7 +20,8 @@ READ_ONLY = "drbd-offsite failover --read-only test_a"
 TEST = "drbd-offsite failover --test test_a"
 
 
-@ON_BOTH_FILESYSTEMS
+@pytest.mark.thorough
+@pytest.mark.parametrize("fstype", STAGES)
 def test_the_copy_is_looked_at_while_the_tunnel_is_down_and_the_way_back_is_free(lab: Lab, fstype: str) -> None:
     lab.enter(STAGES[fstype])
     server, backup = lab.machines

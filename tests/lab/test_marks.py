@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from . import product
 from .test_failover import IN_USE, lose_the_server, write
 
@@ -21,6 +23,7 @@ def moment(machine: Machine) -> str:
     return machine.run("date --utc +%FT%T+00:00").stdout.strip()
 
 
+@pytest.mark.thorough
 def test_both_machines_know_up_to_when_the_copy_has_everything(lab: Lab) -> None:
     lab.enter(IN_USE)
     server, backup = lab.machines
