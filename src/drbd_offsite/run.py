@@ -239,7 +239,7 @@ class Dialogue:
             )
         except OSError as error:
             raise ToolFailed(f"{argv[0]} could not be started: {error.strerror}.") from error
-        self._name = _name(argv)
+        self._name = argv[0]
 
     def ask(self, line: str, seconds: float) -> str:
         """Its answer to a line. Raises ToolFailed for none in time, and where it has ended."""

@@ -291,9 +291,9 @@ def test_an_answer_may_be_long_and_come_in_pieces() -> None:
 @pytest.mark.parametrize("script", ["exit 3", "read -r _; exit 0", "read -r _; printf 'half of one'; exit 0"])
 def test_one_that_ends_has_no_answer(script: str) -> None:
     found = Dialogue(["sh", "-c", script])
-    with pytest.raises(ToolFailed, match=r"sh -c .* has ended"):
+    with pytest.raises(ToolFailed, match="sh has ended"):
         found.ask("go", 20.0)
-    with pytest.raises(ToolFailed, match=r"sh -c .* has ended"):
+    with pytest.raises(ToolFailed, match="sh has ended"):
         found.ask("and on", 20.0)
     found.close()
 
@@ -301,7 +301,7 @@ def test_one_that_ends_has_no_answer(script: str) -> None:
 def test_one_that_does_not_answer_is_not_waited_for() -> None:
     begun = time.monotonic()
     found = Dialogue(["sleep", "60"])
-    with pytest.raises(ToolFailed, match="sleep 60 did not answer in time"):
+    with pytest.raises(ToolFailed, match="sleep did not answer in time"):
         found.ask("go", 0.1)
     found.close()
     assert time.monotonic() - begun < 10

@@ -145,11 +145,11 @@ def test_a_line_that_ends_is_begun_anew(
     line: marks.Line, said: list[str], programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(_: object) -> None:
-        raise ToolFailed("ssh -F none has ended.")
+        raise ToolFailed("ssh has ended.")
 
     monkeypatch.setattr(marks, "Dialogue", away)
     ask(line, T1)
-    assert said == ["backup does not say what it has: ssh -F none has ended."]
+    assert said == ["backup does not say what it has: ssh has ended."]
     found = Backup(programs)
     monkeypatch.setattr(marks, "Dialogue", found)
     ask(line, T2)
