@@ -118,6 +118,7 @@ class PeerDevice:
     done_percent: float | None = None
     received_bytes: int = 0
     """Since the connection was made."""
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

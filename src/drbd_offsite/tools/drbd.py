@@ -165,6 +165,7 @@ def parse_events(lines: Iterable[str]) -> dict[str, DrbdResource]:
                 keys.get("resync-suspended", "no") != "no",
                 _percent(keys.get("done")),
                 _number(keys.get("received")) * 1024,
+                _number(keys.get("sent")) * 1024,
             )
     return {name: _resource(name, draft) for name, draft in drafts.items()}
 

@@ -102,6 +102,14 @@ def test_a_machine_s_state_is_read_from_events2(name: str) -> None:
     assert seen.role is (Role.PRIMARY if "server" in name else seen.role)
 
 
+def test_what_went_over_the_line_is_in_bytes() -> None:
+    server, backup = events("link-cut-server").peer_device, events("link-cut-backup").peer_device
+    assert server is not None
+    assert backup is not None
+    assert (server.sent_bytes, server.received_bytes) == (13149 * 1024, 0)
+    assert (backup.sent_bytes, backup.received_bytes) == (0, 13148 * 1024)
+
+
 @pytest.mark.parametrize("name", STATES)
 def test_proc_drbd_says_the_same_as_events2(name: str) -> None:
     seen, device = events(name), proc(f"8.4.11/{name}").devices[0]
