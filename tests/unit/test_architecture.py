@@ -33,6 +33,7 @@ FLOORS = (
         "alert",
         "hooks",
         "namespace",
+        "exposition",
         "doorbell",
         "notify",
     ),
@@ -47,9 +48,10 @@ ONLY_IN = {
     "configobj": {"config"},
     "validate": {"config"},
     "pyudev": {"watch"},
+    "prometheus_client": {"exposition"},
 }
 
-HEAVY = {"jinja2", "configobj", "validate", "pyudev", "debian", "argparse"}
+HEAVY = {"jinja2", "configobj", "validate", "pyudev", "debian", "argparse", "prometheus_client"}
 """Nothing that the kernel should wait for, not even while a handler takes a snapshot."""
 
 LIGHT = {

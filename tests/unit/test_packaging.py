@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from drbd_offsite import config, render
+from drbd_offsite.operations import metrics
 
 ROOT = Path(__file__).parents[2]
 DEBIAN = ROOT / "debian"
@@ -108,6 +109,13 @@ def test_purge_knows_our_files_by_the_header_that_render_writes() -> None:
     header = re.search(r"^HEADER='(.*)'$", assembled("drbd-offsite-server.postrm"), flags=re.MULTILINE)
     assert header is not None
     assert render.HEADER.startswith(header[1])
+
+
+def test_purge_removes_what_the_watcher_leaves_for_node_exporter() -> None:
+    """Old figures would be read for ever."""
+    removed = re.search(r"^    rm -f (/var/lib/\S+)$", assembled("drbd-offsite-server.postrm"), flags=re.MULTILINE)
+    assert removed is not None
+    assert str(metrics.TEXTFILES / metrics.NAME).endswith(removed[1])
 
 
 def test_the_version_is_only_in_the_changelog() -> None:

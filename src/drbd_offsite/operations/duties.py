@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ..errors import OffsiteError
 from ..model import Site
 from ..observed import Host
-from . import alerting, drill, evidence, inspect, remove, repair, restore_point
+from . import alerting, drill, evidence, inspect, metrics, remove, repair, restore_point
 
 DUTIES: tuple[Callable[[Site, Host], None], ...] = (
     evidence.gather,
@@ -15,8 +15,9 @@ DUTIES: tuple[Callable[[Site, Host], None], ...] = (
     inspect.sweep,
     drill.follow_up,
     alerting.review,
+    metrics.leave,
 )
-"""In this order: an alert says what the ones before it have found out."""
+"""In this order: an alert says what the ones before it have found out. It waits for nothing that nobody needs."""
 
 
 def see_to(site: Site, host: Host, tell: Callable[[str], None]) -> None:

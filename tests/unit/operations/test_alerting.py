@@ -81,7 +81,7 @@ def test_the_reason_is_the_one_that_the_duties_before_have_found_out() -> None:
     review(replace(WELL, holds=stale))
     (letter,) = alert.waiting()
     assert "Split brain: server has changed 3 MiB" in letter.message.text
-    assert duties.DUTIES[-1] is alerting.review
+    assert duties.DUTIES[-2] is alerting.review
 
 
 def test_what_was_set_since_the_others_looked_is_for_the_next_look() -> None:
