@@ -31,6 +31,8 @@ VERBS = {
     "switchover": "the other machine serves it, with both alive and nothing lost",
     "verify": "on the server: compare the two copies while they are in use",
     "drill": "on the backup: test on a snapshot whether the copies could be used after a disaster",
+    "check": "status for Nagios, Icinga and what takes their plugins; has exit codes of its own",
+    "metrics": "what there is to know of each resource in figures, as Prometheus reads them",
     "plan": "what the circle would do now, and why; changes nothing",
     "events": "what happened, newest last",
     "render": "write what follows from the configuration",

@@ -17,6 +17,7 @@ from typing import cast
 
 from .. import config
 from ..errors import ExitCode
+from ..plan import metrics
 from ..plan.assess import Level
 from . import VERBS, build
 from .status import SCHEMA
@@ -81,6 +82,7 @@ def made(date: str, version: str) -> dict[str, str]:
             f'.TP\n.BR {level.name.lower()} " (exit code {int(level.exit_code)})"\n{roff(LEVELS[level])}'
             for level in Level
         ),
+        "metrics": "\n".join(f".TP\n.B {metrics.PREFIX}{name}\n{roff(text)}" for name, text in metrics.HELP.items()),
         "failed": str(int(Level.BROKEN.exit_code)),
         "schema": str(SCHEMA),
         **{section: _keys(section) for section in ("site", "peers", "resources")},

@@ -54,7 +54,7 @@ def as_text(site: Site, host: Host, found: list[Assessment]) -> str:
     blocks = [f"{site.flavour} {host.hostname}, " + "; ".join(_tunnels(site, host) or ["no peer enrolled yet"])]
     if problems := [f"Cannot see everything: {problem}" for problem in host.problems]:
         blocks.append("\n".join(problems))
-    if lines := [_unfinished(o) for o in host.operations.values() if o.resource not in site.resources]:
+    if lines := [unfinished(o) for o in host.operations.values() if o.resource not in site.resources]:
         blocks.append("\n".join(lines))
     blocks += [_block(site, host, site.resources[assessment.resource], assessment) for assessment in found]
     if not found:
@@ -63,7 +63,7 @@ def as_text(site: Site, host: Host, found: list[Assessment]) -> str:
     return "\n\n".join(blocks)
 
 
-def _unfinished(operation: Operation) -> str:
+def unfinished(operation: Operation) -> str:
     return (
         f"{operation.resource}: {operation.verb} was begun at {operation.since} and is not finished; "
         f"run drbd-offsite {operation.finished_by} again to finish it."

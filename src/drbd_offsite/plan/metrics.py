@@ -54,7 +54,7 @@ HELP: Mapping[str, str] = {
     "sent_bytes_total": "What was sent to the other copy.",
     "received_bytes_total": "What was received from the other copy.",
     "resync_done_ratio": "How much of the running resync is done.",
-    "complete_timestamp_seconds": "Up to when the copy that is not in use has everything, by the server's clock.",
+    "complete_timestamp_seconds": "Up to when the copy that is not in use has everything, by the other one's clock.",
     "holds": "Holds and remarks.",
     "unfinished_operations": "Commands that were begun and are not finished.",
     "drill_timestamp_seconds": "When the last drill began.",
@@ -113,8 +113,8 @@ def _of_drbd(site: Site, host: Host, resource: Resource) -> Iterator[tuple[str, 
         return
     if device.disk is not DiskState.UNKNOWN:
         yield "peer_up_to_date", device.disk is DiskState.UP_TO_DATE
-    if _knows_what_differs(seen):
-        yield "out_of_sync_bytes", device.out_of_sync_bytes
+    if (lacking := differing(seen)) is not None:
+        yield "out_of_sync_bytes", lacking
     yield "sent_bytes_total", device.sent_bytes
     yield "received_bytes_total", device.received_bytes
     done = _done_percent(host, resource, device)
@@ -122,10 +122,14 @@ def _of_drbd(site: Site, host: Host, resource: Resource) -> Iterator[tuple[str, 
         yield "resync_done_ratio", done / 100
 
 
-def _knows_what_differs(seen: DrbdResource) -> bool:
-    """The bitmap is on the disk here. Away from the other machine, what that one writes is not in it."""
+def differing(seen: DrbdResource) -> int | None:
+    """Bytes that are known to differ between the copies; None where this machine cannot know.
+
+    The bitmap is on the disk here. Away from the machine that serves, what that one writes is not in it.
+    """
     attached = seen.disk not in (DiskState.DISKLESS, DiskState.FAILED)
-    return attached and (seen.connected or seen.role is Role.PRIMARY)
+    knows = attached and (seen.connected or seen.role is Role.PRIMARY)
+    return seen.peer_device.out_of_sync_bytes if knows and seen.peer_device else None
 
 
 def _done_percent(host: Host, resource: Resource, device: PeerDevice) -> float | None:

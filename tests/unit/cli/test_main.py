@@ -54,7 +54,8 @@ WANTED = {
 }
 """What a verb cannot do without."""
 
-CONFIGURED = sorted(set(VERBS) - {"adopt", "watch", "peer-service", "configure", "join", "events"})
+CONFIGURED = sorted(set(VERBS) - {"adopt", "watch", "peer-service", "configure", "join", "events", "check"})
+"""All but those that do without, and ``check``, which says it as a monitor reads it."""
 
 
 @pytest.mark.parametrize("verb", CONFIGURED)

@@ -29,7 +29,7 @@ from drbd_offsite.observed import (
     Role,
 )
 from drbd_offsite.operations.restore_point import DISCARDS
-from drbd_offsite.plan import agenda
+from drbd_offsite.plan import agenda, metrics
 from drbd_offsite.plan import assess as assess_module
 from drbd_offsite.plan.assess import Level, assess
 from drbd_offsite.render import Credentials, render
@@ -130,6 +130,12 @@ def test_each_exit_code_is_in_the_page(code: ExitCode, command_page: str) -> Non
 @pytest.mark.parametrize("level", Level)
 def test_each_level_is_in_the_page_with_its_exit_code(level: Level, command_page: str) -> None:
     assert f'{level.name.lower()} " (exit code {int(level.exit_code)})"' in chapter(command_page, "STATUS")
+
+
+@pytest.mark.parametrize("name", sorted(metrics.NAMES))
+def test_each_metric_is_in_the_page(name: str, command_page: str) -> None:
+    described = " ".join(chapter(command_page, "METRICS").split())
+    assert f".TP .B {name} {metrics.HELP[name.removeprefix(metrics.PREFIX)]}" in described
 
 
 @pytest.mark.parametrize("event", handler.HOLDS)
