@@ -1,6 +1,7 @@
 """The one place that starts external programs."""
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -16,6 +17,9 @@ from .errors import ToolFailed
 TERMINATE_SECONDS = 5.0
 """Between the polite and the certain end of a program that took too long."""
 
+_SECRET = re.compile(r"(--?[a-z-]*(?:secret|password|psk)[= ]\s*)\S+")
+"""drbdadm repeats a drbdsetup command that has failed, and --shared-secret with it."""
+
 verbose = False
 """Set by ``-v``: every command is shown on standard error before it runs."""
 
@@ -30,7 +34,7 @@ class Completed:
     @property
     def complaint(self) -> str:
         """What the program said about its failure, on one line."""
-        text = self.stderr.strip() or self.stdout.strip()
+        text = _SECRET.sub(r"\1(not shown)", self.stderr.strip() or self.stdout.strip())
         return "; ".join(line.strip() for line in text.splitlines() if line.strip())[-600:]
 
 

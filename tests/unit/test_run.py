@@ -226,6 +226,20 @@ def test_a_stream_of_a_program_that_is_not_there() -> None:
         Stream(["nowhere"])
 
 
+def test_a_secret_that_a_program_repeats_is_not_shown() -> None:
+    said = (
+        "test_a: Failure: (123) --discard-my-data not allowed when primary.\n"
+        "Command 'drbdsetup-84 connect test_a ipv4:10.89.33.2:7789 ipv4:10.89.33.1:7789 --protocol=A "
+        "--cram-hmac-alg=sha256 --shared-secret=0123456789abcdef --sndbuf-size=10M' terminated with exit code 10\n"
+    )
+    done = Completed(("drbdadm", "connect", "test_a"), 10, "", said)
+    assert "0123456789abcdef" not in done.complaint
+    assert "--shared-secret=(not shown) --sndbuf-size=10M" in done.complaint
+    with pytest.raises(ToolFailed) as error:
+        run(["sh", "-c", "echo --shared-secret=01234567''89abcdef >&2; exit 1"])
+    assert "0123456789abcdef" not in str(error.value)
+
+
 # -- programs that are not ours ----------------------------------------------------------------------------
 
 

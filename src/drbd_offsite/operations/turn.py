@@ -143,9 +143,12 @@ def _receive(site: Site, resource: Resource, discard: bool, keep: bool) -> None:
     name = resource.name
     if keep:
         nothing_kept(site, resource)
+    if _primary(site, resource):
+        serve.demote(site, resource)  # what a person has demoted, the circle may have promoted again a moment ago
     if site.flavour is Flavour.SERVER:
         reason = f"the copy of {resource.peer} is taken over; it is not served from here before that is done"
         journal.hold(name, reason, frozenset({Forbidden.PROMOTE}), plan.SETTER)
+    journal.forget(SERVING, name)
     if keep or discard:
         journal.remember(DISCARDS, name, {"safety_net": keep})
     _lift(resource, plan.CONNECTING, Turn.RECEIVE)

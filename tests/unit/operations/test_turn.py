@@ -227,6 +227,25 @@ def test_who_receives_by_decision_says_so_to_drbd_and_keeps_what_it_had(backup: 
     assert turn.stance(backup.site, backup.resource).turned == "discard"
 
 
+def test_what_was_demoted_by_hand_and_promoted_again_meanwhile_is_demoted_for_good(backup: Kernel) -> None:
+    journal.remember(SERVING, "test_a", {})
+    backup.connection = "StandAlone"
+    backup.publish()
+    backup.take(Turn.DISCARD)
+    assert backup.done == ["drbdadm secondary test_a", "drbdadm connect --discard-my-data test_a"]
+    assert journal.remembered(SERVING) == {}
+
+
+def test_who_receives_while_it_is_in_use_is_left_as_it_is(backup: Kernel) -> None:
+    journal.remember(SERVING, "test_a", {})
+    backup.connection, backup.in_use = "StandAlone", True
+    backup.publish()
+    with pytest.raises(Refused, match="in use"):
+        backup.take(Turn.DISCARD)
+    assert set(journal.remembered(SERVING)) == {"test_a"}
+    assert (backup.primary, backup.connection) == (True, "StandAlone")
+
+
 def test_who_receives_by_generation_needs_no_word(server: Kernel) -> None:
     server.primary = False
     server.take(Turn.RECEIVE, keep=False)
