@@ -104,6 +104,8 @@ class DrbdVolume:
     disk: DiskState
     size_bytes: int = 0
     """0 where it was not printed (no statistics, or nothing attached)."""
+    written_bytes: int = 0
+    """Since it was attached, be it by its users or for the peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,8 @@ class PeerDevice:
     resync_suspended: bool = False
     done_percent: float | None = None
     received_bytes: int = 0
-    """Since the connection was made."""
     sent_bytes: int = 0
+    """Of the 8.4 module both count from when the volume was attached (drbd_nl.c, drbd_adm_attach)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +283,27 @@ class LastDrill:
 
 
 @dataclass(frozen=True, slots=True)
+class Averages:
+    """Bytes a second, out of the history of a resource; None where it does not know."""
+
+    written_minute: float | None = None
+    """Put on the device by its users, on the machine that serves: over the last minute, hour and day."""
+    written_hour: float | None = None
+    written_day: float | None = None
+    carried: float | None = None
+    """The most that has gone through the line in one minute of the last day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Bytes a second, as the watcher has found them at its last full look."""
+
+    averages: Averages = Averages()
+    drained: float | None = None
+    """By so much what is outstanding got less over the last minutes; negative where it grew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """One look at this machine. A decision is taken on one look and never on two."""
 
@@ -310,6 +333,10 @@ class Host:
     """By resource: up to when the copy that is not served from has everything, as far as it was told (plan/marks.py).
     ISO 8601, UTC, by the clock of the machine that serves.
     """
+    ages: Mapping[str, float] = field(default_factory=dict)
+    """`complete`, as seconds before this look."""
+    rates: Mapping[str, Rates] = field(default_factory=dict)
+    """By resource; those of which they were found a moment ago."""
     problems: tuple[str, ...] = ()
     """What could not be seen, and why."""
     blind: bool = False

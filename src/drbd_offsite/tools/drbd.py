@@ -150,6 +150,7 @@ def parse_events(lines: Iterable[str]) -> dict[str, DrbdResource]:
                 _number(keys.get("minor")),
                 DiskState(keys.get("disk", DiskState.UNKNOWN)),
                 _number(keys.get("size")) * 1024,
+                _number(keys.get("written")) * 1024,
             )
         elif kind == "connection":
             state = ConnectionState(keys.get("connection", ConnectionState.UNCONNECTED))

@@ -129,6 +129,15 @@ def test_a_running_sync_has_progress_speed_and_an_end() -> None:
     assert left.out_of_sync_bytes > 0
 
 
+def test_what_is_written_sent_and_received_is_counted() -> None:
+    server, backup = events("first-sync-server"), events("first-sync-backup")
+    assert server.peer_device is not None
+    assert backup.peer_device is not None
+    assert (server.volumes[0].written_bytes, backup.volumes[0].written_bytes) == (0, 2040 * 1024)
+    assert (server.peer_device.sent_bytes, server.peer_device.received_bytes) == (2040 * 1024, 0)
+    assert (backup.peer_device.sent_bytes, backup.peer_device.received_bytes) == (0, 2040 * 1024)
+
+
 def test_a_running_verify_has_progress_too() -> None:
     assert proc("8.4.11/verify-server").devices[0].progress is not None
 
