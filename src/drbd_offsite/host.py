@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any, TypeVar
 from . import files, journal
 from .errors import ToolFailed
 from .model import MetadataPlace, Site, VolumeName
-from .observed import Consultation, DrbdResource, Host, LastDrill, LogicalVolume, Mount, VolumeGroup
-from .plan import drilled
+from .observed import Consultation, DrbdResource, Host, LastDrill, LogicalVolume, Mount, Rates, VolumeGroup
+from .plan import drilled, pace
 from .run import run
 from .tools import drbd, filesystem, lvm, systemd
 
@@ -41,6 +42,7 @@ def observe(site: Site) -> Host:
         seen = _seen(lambda: drbd.parse_events(run(drbd.EVENTS).stdout.splitlines()), blind) or {}
     operations, not_understood = journal.operation_files()
     unreadable = (f"{path} cannot be understood; it names an unfinished operation" for path in not_understood)
+    complete = _complete()
     return Host(
         hostname=os.uname().nodename,
         drbd_version=proc.version,
@@ -57,7 +59,9 @@ def observe(site: Site) -> Host:
         serving=frozenset(journal.remembered(SERVING)),
         consulted=consultations(),
         drills=_drills(),
-        complete=_complete(),
+        complete=complete,
+        ages=_ages(complete),
+        rates=_rates(),
         problems=(*blind, *unreadable),
         blind=bool(blind),
     )
@@ -72,6 +76,21 @@ def _drills() -> dict[str, LastDrill]:
 def _complete() -> dict[str, str]:
     by_peer = journal.remembered(COMPLETE).values()
     return {str(name): str(at) for known in by_peer for name, at in known.items()}
+
+
+def _ages(complete: Mapping[str, str]) -> dict[str, float]:
+    now = datetime.now(UTC)
+    found = {}
+    for name, at in complete.items():
+        with suppress(ValueError, TypeError):  # no instant, or one without a zone
+            found[name] = max(0.0, (now - datetime.fromisoformat(at)).total_seconds())
+    return found
+
+
+def _rates() -> dict[str, Rates]:
+    now = time.time()
+    found = {name: pace.rates(entry, now) for name, entry in journal.remembered(journal.HISTORY).items()}
+    return {name: rates for name, rates in found.items() if rates is not None}
 
 
 def _of_its_device(mount: Mount) -> Mount:

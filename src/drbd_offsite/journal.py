@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ EVENTS = "events.jsonl"
 EVENTS_BYTES = 4 * 2**20
 """A full file becomes the one before; the one before that is gone."""
 EVENTS_BEFORE = f"{EVENTS}.1"
+
+
+HISTORY = "history"
+"""A kind of which a resource has a database too, beside what is remembered (tools/rrdtool.py)."""
 
 
 def now() -> str:
@@ -86,6 +91,9 @@ def carry_over(resource: str, to: str, kinds: Iterable[str]) -> None:
     for held in holds().get(resource, ()):
         entry = {"reason": held.reason, "forbids": sorted(held.forbids), "since": held.since}
         _write("holds", _hold_name(to, held.set_by), entry)
+    if HISTORY in kinds:
+        with suppress(FileNotFoundError):
+            history(resource).replace(history(to))
     for kind in kinds:
         if known := remembered(kind).get(resource):
             remember(kind, to, known)
@@ -184,6 +192,10 @@ def remembered(kind: str) -> dict[str, dict[str, Any]]:
 
 def forget(kind: str, name: str) -> None:
     files.remove(STATE / kind / f"{name}.json")
+
+
+def history(resource: str) -> Path:
+    return STATE / HISTORY / f"{resource}.rrd"
 
 
 def _entries(directory: Path) -> Iterator[tuple[str, object]]:

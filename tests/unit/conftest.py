@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from drbd_offsite import alert, config, doorbell, execute, files, handler, host, journal, keys, peer, run
-from drbd_offsite.operations import alerting, apply, half, inspect, metrics, restore_point, share
+from drbd_offsite.operations import alerting, apply, half, history, inspect, metrics, restore_point, share
 
 # A build's PATH may lack the directories of root's programs, where drbdadm and openvpn are.
 os.environ["PATH"] = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
@@ -143,6 +143,7 @@ PATHS = (
     (inspect, "MAPPER"),
     (share, "DIRECTORY"),
     (half, "FSTAB"),
+    (history, "PROGRAM"),
     (apply, "RUNNING_SYSTEMD"),
     (alert, "SETTINGS"),
     (alert, "SENDMAIL"),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ..errors import OffsiteError
 from ..model import Site
 from ..observed import Host
-from . import alerting, drill, evidence, inspect, metrics, remove, repair, restore_point
+from . import alerting, drill, evidence, history, inspect, metrics, remove, repair, restore_point
 
 DUTIES: tuple[Callable[[Site, Host], None], ...] = (
     evidence.gather,
@@ -14,6 +14,7 @@ DUTIES: tuple[Callable[[Site, Host], None], ...] = (
     remove.follow_up,
     inspect.sweep,
     drill.follow_up,
+    history.keep,
     alerting.review,
     metrics.leave,
 )

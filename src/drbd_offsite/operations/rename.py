@@ -23,6 +23,7 @@ from .apply import config_text, current
 from .drive import drive
 
 KINDS = (
+    journal.HISTORY,
     report.LOST,
     restore_point.TAKEN,
     restore_point.DISCARDS,

@@ -5,7 +5,7 @@ import pytest
 from drbd_offsite.errors import ToolFailed
 from drbd_offsite.model import Site
 from drbd_offsite.observed import Host
-from drbd_offsite.operations import alerting, drill, duties, evidence, inspect, metrics, remove
+from drbd_offsite.operations import alerting, drill, duties, evidence, history, inspect, metrics, remove
 
 from .. import make
 
@@ -43,6 +43,10 @@ def test_an_alert_says_what_the_others_have_found_out() -> None:
 
 def test_what_a_killed_look_has_left_and_whose_drills_are_waited_for_are_duties() -> None:
     assert {inspect.sweep, drill.follow_up} <= set(duties.DUTIES)
+
+
+def test_a_sample_a_minute_is_a_duty() -> None:
+    assert history.keep in duties.DUTIES
 
 
 def test_what_was_removed_without_the_backup_is_a_duty() -> None:
