@@ -88,7 +88,7 @@ def _ages(complete: Mapping[str, str]) -> dict[str, float]:
 
 
 def _rates() -> dict[str, Rates]:
-    now = time.time()
+    now = datetime.now(UTC).timestamp()
     found = {name: pace.rates(entry, now) for name, entry in journal.remembered(journal.HISTORY).items()}
     return {name: rates for name, rates in found.items() if rates is not None}
 

@@ -287,7 +287,9 @@ class Averages:
     """Bytes a second, out of the history of a resource; None where it does not know."""
 
     written_minute: float | None = None
-    """Put on the device by its users, on the machine that serves: over the last minute, hour and day."""
+    """Put on the device by its users, on the machine that serves: over the last minute, hour and day. Of the latter
+    two, at least half has to be known.
+    """
     written_hour: float | None = None
     written_day: float | None = None
     carried: float | None = None

@@ -1,5 +1,6 @@
 import socket
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from drbd_offsite import host, journal
 from drbd_offsite.errors import ToolFailed
 from drbd_offsite.model import MetadataPlace, Tunnel, VolumeName
-from drbd_offsite.observed import Consultation, DiskState, Forbidden, Mount, Role
+from drbd_offsite.observed import Averages, Consultation, DiskState, Forbidden, Mount, Rates, Role
 from drbd_offsite.tools import drbd, filesystem, lvm
 
 from . import make
@@ -45,6 +46,28 @@ def activate(*volumes: str) -> None:
         path = host.DEVICES / volume
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+
+
+def test_what_is_known_of_the_pace_is_part_of_a_look(programs: Programs) -> None:
+    machine(programs)
+    now = datetime.now(UTC)
+    known = {"test_a": now - timedelta(minutes=5), "test_b": now + timedelta(minutes=5)}
+    at = {name: instant.isoformat() for name, instant in known.items()}
+    journal.remember(host.COMPLETE, "backup", at | {"gone": "yesterday", "zoneless": "2026-01-01T00:00:00"})
+    seen = host.observe(SITE)
+    assert 300 <= seen.ages.pop("test_a") < 310
+    assert seen.ages == {"test_b": 0.0}, "its clock is ahead, and it is not younger than new"
+    assert seen.rates == {}
+    entry = {
+        "at": now.timestamp(),
+        "serving": True,
+        "connected": True,
+        "looks": [],
+        "averages": [1.0, None, None, None],
+    }
+    journal.remember(journal.HISTORY, "test_a", entry)
+    journal.remember(journal.HISTORY, "test_b", entry | {"at": now.timestamp() - 3600})
+    assert host.observe(SITE).rates == {"test_a": Rates(Averages(written_minute=1.0))}
 
 
 def test_one_look_is_one_program_however_many_resources_there_are(programs: Programs) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ..observed import Averages
@@ -69,8 +69,10 @@ def averages(path: str) -> str:
     words = [f"DEF:{name}={path}:written:{minutes}:start=now-{span}" for name, span in spans.items()]
     words += ["VDEF:m=minute,LAST", "VDEF:h=hour,AVERAGE", "VDEF:d=day,AVERAGE"]
     words += [f"DEF:sent={path}:sent:{minutes}", "VDEF:s=sent,MAXIMUM"]
+    for name in ("hour", "day"):
+        words += [f"CDEF:{name}-known={name},UN,0,1,IF", f"VDEF:{name[0]}k={name}-known,AVERAGE"]
     graph = f"graph /dev/null --width {86400 // STEP_SECONDS} --start now-1d --end now"
-    return " ".join((graph, *words, *(f"PRINT:{name}:%lf" for name in "mhds")))
+    return " ".join((graph, *words, *(f"PRINT:{name}:%lf" for name in ("m", "h", "d", "s", "hk", "dk"))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,19 @@ def parse_answers(text: str) -> tuple[Answer, ...]:
 
 def parse_averages(lines: Sequence[str]) -> Averages:
     """After the size of an image that there is not, a number each, which may be none. Raises ValueError."""
-    numbers = [float(line) for line in lines[1:]]
-    if len(numbers) != len(fields(Averages)):
+    numbers = [None if math.isnan(number := float(line)) else number for line in lines[1:]]
+    if len(numbers) != 6:
         raise ValueError("it has not printed every average")
-    return Averages(*(None if math.isnan(number) else number for number in numbers))
+    minute, hour, day, carried, hour_known, day_known = numbers
+    return Averages(minute, _if_known(hour, hour_known), _if_known(day, day_known), carried)
+
+
+_ENOUGH = 0.5
+
+
+def _if_known(average: float | None, share: float | None) -> float | None:
+    """Of a history that has just begun, the average of a few minutes is not that of a day."""
+    return average if share is not None and share >= _ENOUGH else None
 
 
 SET_BACK = "illegal attempt to update using time"

@@ -9,17 +9,17 @@ import pytest
 
 from drbd_offsite import journal
 from drbd_offsite.errors import Refused, ToolFailed
-from drbd_offsite.host import observe
 from drbd_offsite.journal import HISTORY
 from drbd_offsite.observed import Averages, DrbdResource, Host, Rates
 from drbd_offsite.operations import history
+from drbd_offsite.plan import pace
 from drbd_offsite.tools import rrdtool
 
 from .. import make
 from ..conftest import Answer, Programs
 
 SITE = make.site(resources=("test_a", "test_b"))
-AVERAGES = "0x0\n100.000000\n200.000000\n-nan\n400.000000\nOK u:0.00 s:0.00 r:0.00\n"
+AVERAGES = "0x0\n100.000000\n200.000000\n-nan\n400.000000\n1.000000\n0.200000\nOK u:0.00 s:0.00 r:0.00\n"
 KNOWN = Averages(100.0, 200.0, None, 400.0)
 DONE = "OK u:0.00 s:0.00 r:0.00\n"
 
@@ -69,7 +69,8 @@ def machine(*seen: DrbdResource, **changes: object) -> Host:
 
 
 def known(name: str = "test_a") -> Rates | None:
-    return observe(SITE).rates.get(name)
+    entry = journal.remembered(HISTORY).get(name)
+    return pace.rates(entry, time.time()) if entry else None
 
 
 def test_the_first_look_begins_a_history_of_each_by_one_program(tool: Rrdtool, programs: Programs) -> None:

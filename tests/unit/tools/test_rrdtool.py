@@ -32,7 +32,7 @@ def test_each_command_has_an_answer(said: Path) -> None:
         (said / "control.txt").read_text()
     )
     assert done == [Answer()] * 13
-    assert rrdtool.parse_averages(averages.lines) == Averages(100_000.0, 100_000.0, 100_000.0, 50_000.0)
+    assert rrdtool.parse_averages(averages.lines) == Averages(100_000.0, None, None, 50_000.0)
     assert rrdtool.last_update(late.error)
     assert "File exists" in there.error
     assert damaged.error
@@ -47,10 +47,16 @@ def test_one_that_has_died_has_answered_fewer() -> None:
     assert rrdtool.parse_answers("") == ()
 
 
-@pytest.mark.parametrize("lines", [(), ("0x0",), ("0x0", "1", "2", "3"), ("0x0", "1", "2", "3", "four")])
+@pytest.mark.parametrize("lines", [(), ("0x0",), ("0x0", "1", "2", "3", "4"), ("0x0", "1", "2", "3", "4", "5", "six")])
 def test_what_are_no_averages_is_said(lines: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=r"average|four"):
+    with pytest.raises(ValueError, match=r"average|six"):
         rrdtool.parse_averages(lines)
+
+
+def test_an_average_is_known_where_half_of_its_span_is() -> None:
+    lines = ("0x0", "1.0", "2.0", "3.0", "4.0", "0.5", "0.49")
+    assert rrdtool.parse_averages(lines) == Averages(1.0, 2.0, None, 4.0)
+    assert rrdtool.parse_averages((*lines[:5], "-nan", "1.0")) == Averages(1.0, None, 3.0, 4.0)
 
 
 def test_rows_are_exported_with_what_is_not_known(said: Path) -> None:
@@ -93,7 +99,7 @@ def test_the_rrdtool_of_this_machine(tmp_path: Path) -> None:
     ]
     *done, averages = rrdtool.parse_answers(spoken(rrdtool.CONTROL, rrdtool.input_of(commands)))
     assert done == [Answer()] * 61
-    assert rrdtool.parse_averages(averages.lines) == Averages(10_000.0, 10_000.0, 10_000.0, 100.0)
+    assert rrdtool.parse_averages(averages.lines) == Averages(10_000.0, 10_000.0, None, 100.0), "a day is not known"
     assert path.stat().st_size < 2**20
     rows = rrdtool.parse_export(spoken(rrdtool.export(f"{path}", now - 1800, now - 120, 80)))
     assert {row.values["written"] for row in rows} == {10_000.0}
