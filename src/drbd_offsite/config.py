@@ -314,6 +314,7 @@ def _site(document: ConfigObj) -> Site:
         battery_backed_cache=site["battery_backed_cache"],
         alert_address=site["alert_address"],
         unprotected_minutes=site["unprotected_minutes"],
+        age_minutes=site["age_minutes"],
         remind_hours=site["remind_hours"],
         silence_hours=site["silence_hours"],
         keep_discarded_days=site["keep_discarded_days"],

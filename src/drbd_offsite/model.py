@@ -216,6 +216,8 @@ class Site:
     battery_backed_cache: bool
     alert_address: str
     unprotected_minutes: int
+    age_minutes: int
+    """0 where nobody is told of a copy's age."""
     remind_hours: int
     silence_hours: int
     resync_snapshot: RestorePoint

@@ -99,6 +99,7 @@ def site(
         battery_backed_cache=False,
         alert_address="root",
         unprotected_minutes=15,
+        age_minutes=0,
         remind_hours=24,
         silence_hours=12,
         keep_discarded_days=14,

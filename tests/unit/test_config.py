@@ -82,6 +82,7 @@ def test_a_bad_value_is_reported_with_file_section_key_found_and_allowed(
         ("  battery_backed_cache = maybe", "[site] battery_backed_cache = maybe: not yes or no"),
         ("  service_port = 0", "[site] service_port = 0: not a whole number from 1 to 65535"),
         ("  unprotected_minutes = 0", "[site] unprotected_minutes = 0: not a whole number from 1 to 525600"),
+        ("  age_minutes = -1", "[site] age_minutes = -1: not a whole number from 0 to 525600"),
         ("  remind_hours = never", "[site] remind_hours = never: not a whole number from 1 to 8760"),
         ("  silence_hours = -1", "[site] silence_hours = -1: not a whole number from 1 to 8760"),
         ("  resync_snapshot = maybe", "[site] resync_snapshot = maybe: not one of require, prefer, never"),

@@ -8,10 +8,14 @@ from typing import Any
 from ..model import Alerts, Flavour, Peer, Resource, Site
 from ..observed import ConnectionState, DiskState, Forbidden, Host, ReplicationState, Role
 from . import drilled
-from .assess import ASKED_FOR, Level, assess, explain
+from .assess import ASKED_FOR, Level, assess, duration, explain
+from .pace import Verdict, pace
 
 A_WHILE = timedelta(minutes=2)
 """What is healed by itself is healed by then, and what is just being started is up."""
+
+TOO_SLOW = timedelta(hours=1)
+"""A burst of writes is over by then."""
 
 UNFINISHED = timedelta(hours=1)
 """Whoever has begun an operation is expected to see its end."""
@@ -43,13 +47,23 @@ def conditions(site: Site, host: Host, lost: Mapping[str, Mapping[str, Any]]) ->
     if not host.blind:
         for resource in site.resources.values():
             of_resources += _faults(site, host, resource, _since(lost, [resource]))
+            of_resources += _behind(site, host, resource)
         for peer in site.peers.values():
             silent += _silence(site, host, peer, lost)
     heard = [replace(condition, muted=_muted(site, condition.key)) for condition in of_resources]
     return (*_sight(site, host), *heard, *silent)
 
 
-_NO_FAULT = ("unprotected", "restore-point", "discards", "returning", "drill-findings", "drill-overdue")
+_NO_FAULT = (
+    "unprotected",
+    "old",
+    "too-slow",
+    "restore-point",
+    "discards",
+    "returning",
+    "drill-findings",
+    "drill-overdue",
+)
 """Of a resource: both copies are good for what they are, and the data is served, or a person has chosen otherwise."""
 
 
@@ -273,6 +287,51 @@ def _seen(site: Site, host: Host, resource: Resource) -> Iterator[str]:
             yield "unusable" if broken_off else "unprotected"
     elif device and replication is ReplicationState.ESTABLISHED and device.out_of_sync_bytes and not remarked:
         yield "differs"
+
+
+def _behind(site: Site, host: Host, resource: Resource) -> Iterator[Condition]:
+    """A copy that is too old, and one that will only get older. Where a hold keeps it from connecting, a person wants
+    it so, or has been told why.
+    """
+    name = resource.name
+    if host.held(name, Forbidden.CONNECT) is not None:
+        return
+    lost = _FAULTS["unprotected"]
+    means = lost.on_server if site.flavour is Flavour.SERVER else lost.on_backup
+    age = host.ages.get(name, 0.0)
+    if 0 < site.age_minutes * 60 < age:
+        yield Condition(
+            f"{name} old",
+            Level.UNPROTECTED,
+            f"{name} on {host.hostname}: its copy is too old",
+            _text(
+                site,
+                host,
+                f"The copy of {name} has everything up to {duration(int(age))} ago; {site.age_minutes} minutes are "
+                "allowed (age_minutes).",
+                means,
+                f"drbd-offsite history {name} says whether it catches up, and since when it does not; drbd-offsite "
+                "doctor names what is wrong with the line.",
+                resource,
+            ),
+        )
+    known = pace(site, host, resource)
+    if known is not None and known.verdict is Verdict.NEVER:
+        yield Condition(
+            f"{name} too-slow",
+            Level.UNPROTECTED,
+            f"{name} on {host.hostname}: it will never catch up",
+            _text(
+                site,
+                host,
+                known.sentence,
+                means,
+                f"Get a faster link, or write less: drbd-offsite history {name} --since 7d shows when how much is "
+                "written. If the line is faster than that, link_speed in drbd-offsite.conf is too low.",
+                resource,
+            ),
+            TOO_SLOW,
+        )
 
 
 def _silence(site: Site, host: Host, peer: Peer, lost: Mapping[str, Mapping[str, Any]]) -> Iterator[Condition]:

@@ -6,12 +6,14 @@ from hypothesis import given
 
 from drbd_offsite.model import Alerts, Flavour
 from drbd_offsite.observed import (
+    Averages,
     ConnectionState,
     DiskState,
     DrbdResource,
     Forbidden,
     Host,
     LastDrill,
+    Rates,
     ReplicationState,
     Role,
 )
@@ -299,3 +301,56 @@ def test_of_drills_only_a_failed_one_is_a_fault(alerts: Alerts, told: int) -> No
     site = make.site(BACKUP, {"test_a": replace(make.resource(peer="server"), alerts=alerts)})
     found = conditions(site, make.host(BACKUP, [make.well(BACKUP)], drills={"test_a": known}), {})
     assert [condition.muted for condition in found].count(False) == told
+
+
+# -- copies that are old, or will only get older -------------------------------------------------------
+
+AHEAD = make.seen(replication=ReplicationState.AHEAD, peer_disk=DiskState.CONSISTENT, out_of_sync_bytes=make.GIB)
+TOO_MUCH = {"test_a": Rates(Averages(written_day=13_000_000.0), drained=-1.0)}
+
+
+def old(flavour: Flavour, age: float, **changes: object) -> Condition | None:
+    host = make.host(flavour, drbd=[make.well(flavour)], ages={"test_a": age}, **changes)
+    site = make.site(flavour, age_minutes=60)
+    return {condition.key: condition for condition in conditions(site, host, {})}.get("test_a old")
+
+
+@pytest.mark.parametrize("flavour", Flavour)
+def test_a_copy_that_is_older_than_allowed_is_told_at_once(flavour: Flavour) -> None:
+    assert old(flavour, 3600.0) is None
+    found = old(flavour, 7500.0)
+    assert found is not None
+    assert (found.level, found.patience, found.muted) == (Level.UNPROTECTED, timedelta(), False)
+    assert found.subject == f"test_a on {flavour}: its copy is too old"
+    happened, means, to_do, here = found.text.strip().split("\n\n")
+    assert happened == ("The copy of test_a has everything up to 2 h 5 min ago; 60 minutes are allowed (age_minutes).")
+    assert "would be lost with it" in means
+    assert "drbd-offsite history test_a" in to_do
+    assert here.endswith("drbd-offsite status test_a")
+
+
+def test_nobody_is_told_of_an_age_unless_asked_to_be() -> None:
+    assert look(make.well(SERVER), ages={"test_a": 1e9}) == {}
+
+
+def test_what_is_held_is_as_old_as_a_person_wants_it() -> None:
+    assert old(SERVER, 7500.0, holds=make.hold(Forbidden.CONNECT, set_by="disconnect")) is None
+    assert old(SERVER, 7500.0, holds=make.hold(Forbidden.PROMOTE, set_by="handed-over")) is not None
+
+
+def test_a_line_that_will_never_carry_it_is_told_after_an_hour() -> None:
+    found = look(AHEAD, rates=TOO_MUCH)["test_a too-slow"]
+    assert (found.level, found.patience) == (Level.UNPROTECTED, timedelta(hours=1))
+    assert found.subject == "test_a on server: it will never catch up"
+    assert found.text.startswith("It will never catch up at this rate: 12.4 MiB/s were written over the last day")
+    assert "Get a faster link, or write less" in found.text
+    assert "test_a too-slow" not in look(AHEAD)
+    assert "test_a too-slow" not in look(AHEAD, rates=TOO_MUCH, holds=make.hold(Forbidden.CONNECT))
+
+
+def test_whoever_wants_faults_alone_is_told_of_neither() -> None:
+    site = make.site(resources={"test_a": replace(make.resource(), alerts=Alerts.FAULTS)}, age_minutes=1)
+    host = make.host(drbd=[AHEAD], rates=TOO_MUCH, ages={"test_a": 90.0})
+    muted = {condition.key: condition.muted for condition in conditions(site, host, {})}
+    assert muted["test_a old"]
+    assert muted["test_a too-slow"]
