@@ -35,6 +35,7 @@ VERBS = {
     "metrics": "what there is to know of each resource in figures, as Prometheus reads them",
     "plan": "what the circle would do now, and why; changes nothing",
     "events": "what happened, newest last",
+    "history": "how far each copy is behind, whether it will catch up, and how that was over a while",
     "render": "write what follows from the configuration",
     "doctor": "check everything that must hold",
     "test-alert": "send a test to everybody who gets the alerts",

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .. import journal
-from ..errors import ExitCode, UsageError
-from ..plan import instant
-from .common import resources_argument
+from ..errors import ExitCode
+from .common import instant_of, resources_argument
 
 FOLLOW_SECONDS = 0.5
 """Between two looks for new events."""
@@ -28,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    since = _instant(options.since) if options.since else ""
+    since = instant_of(options.since, datetime.now(UTC)).isoformat(timespec="seconds") if options.since else ""
     try:
         for entry in _following() if options.follow else journal.events():
             # Instants of the journal are all written in one way, so that they can be compared as text.
@@ -38,15 +37,6 @@ def run(options: argparse.Namespace) -> int:
         if not options.follow:
             raise
     return ExitCode.DONE
-
-
-def _instant(text: str) -> str:
-    try:
-        return instant.parse(text, datetime.now(UTC)).isoformat(timespec="seconds")
-    except ValueError:
-        raise UsageError(
-            f"--since {text} is no instant.", "For example: --since 2h, --since 2026-11-22, --since 2026-11-22T08:30"
-        ) from None
 
 
 def _line(entry: dict[str, Any]) -> str:

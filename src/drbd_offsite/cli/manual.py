@@ -50,6 +50,7 @@ WIDTH = 79
 
 OFFERED = {
     "file": "files=yes",
+    "png": "files=yes",
     "volume": "files=yes",
     "peer": "offered=$(_drbd_offsite_names peers)",
     "resources": "offered=$(_drbd_offsite_names resources)",

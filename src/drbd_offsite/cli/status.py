@@ -13,7 +13,8 @@ from ..model import Flavour, Resource, Site, TunnelMode
 from ..observed import DiskState, Host, LastDrill, Operation, Role
 from ..plan import drilled
 from ..plan.assess import Assessment, Level, assess, worth
-from .common import chosen, resources_argument
+from ..plan.pace import Verdict, pace
+from .common import chosen, pace_json, resources_argument
 
 SCHEMA = 1
 """Of the JSON; a number is only raised when something is taken away or changes its meaning."""
@@ -95,6 +96,9 @@ def _block(site: Site, host: Host, resource: Resource, assessment: Assessment) -
         lines.append(f"  copy there  {resource.there.volume} on {resource.peer}, {role}: {worth(there)}")
         if at := host.complete.get(resource.name):
             lines.append(f"  complete    up to {at}: the copy {'there' if seen.role is Role.PRIMARY else 'here'}")
+        known = pace(site, host, resource)
+        if known is not None and known.verdict is not Verdict.UP_TO_DATE:
+            lines.append(f"  pace        {known.sentence}")
         if site.flavour is Flavour.SERVER:
             lines.append(f"  use it as   {resource.by_res}")
     if site.flavour is Flavour.BACKUP:
@@ -156,6 +160,7 @@ def _resource_json(site: Site, host: Host, assessment: Assessment) -> dict[str, 
         "speed_bytes": progress.speed_bytes if progress else None,
         "finish_seconds": progress.finish_seconds if progress else None,
         "complete_as_of": host.complete.get(resource.name),
+        "pace": pace_json(pace(site, host, resource)),
         "drill": _drill_json(site, host.drills.get(resource.name)),
         "holds": [
             {"reason": h.reason, "since": h.since, "forbids": sorted(h.forbids), "set_by": h.set_by}

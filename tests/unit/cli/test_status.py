@@ -1,12 +1,16 @@
 import json
 import re
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from drbd_offsite import config, host, journal
+from drbd_offsite.cli import status
 from drbd_offsite.cli.progress import describe
 from drbd_offsite.errors import ExitCode
 from drbd_offsite.observed import ConnectionState, DiskState, Forbidden, Progress, ReplicationState, Role
+from drbd_offsite.plan.assess import assess
 
 from .. import make
 from ..conftest import Programs
@@ -151,6 +155,45 @@ def test_a_machine_without_the_module_can_be_asked(command: Command, replicated:
     replicated.publish()
     assert host.PROC_DRBD.read_text() == ""
     assert json.loads(command("status", "--json").out)["drbd_version"] == ""
+
+
+def test_how_far_a_copy_is_behind_is_said_and_costs_nothing(
+    command: Command, replicated: World, programs: Programs
+) -> None:
+    looks = [[time.time() - 100, 5 * 2**20], [time.time() - 40, 0]]
+    averages = [100.0, 200.0, None, 400.0]
+    entry = {"at": time.time() - 40, "serving": True, "connected": False, "looks": looks, "averages": averages}
+    journal.remember(journal.HISTORY, "test_a", entry)
+    journal.remember(host.COMPLETE, "backup", {"test_a": (datetime.now(UTC) - timedelta(hours=3)).isoformat()})
+    assert "  pace        Not connected: nothing is outstanding. The copy has everything up to 3 h 0 min ago.\n" in (
+        command("status").out
+    )
+    (resource,) = json.loads(command("status", "--json").out)["resources"]
+    pace = resource["pace"]
+    assert 10800 <= pace.pop("age_seconds") < 10900
+    assert pace.pop("drained") == pytest.approx(5 * 2**20 / 60)
+    assert pace == {
+        "verdict": "not connected",
+        "sentence": "Not connected: nothing is outstanding. The copy has everything up to 3 h 0 min ago.",
+        "outstanding_bytes": 0,
+        "written_minute": 100.0,
+        "written_hour": 200.0,
+        "written_day": None,
+        "carried": 400.0,
+        "eta_seconds": None,
+    }
+    assert {argv[0] for argv in programs.ran} == {"drbdsetup"}
+    replicated.machine.kernel = None
+    (resource,) = json.loads(command("status", "--json").out)["resources"]
+    assert resource["pace"] is None
+
+
+def test_nothing_is_said_of_the_pace_of_what_is_up_to_date() -> None:
+    site = make.site()
+    assessment = assess(site, make.host(drbd=[make.seen()]), site.resources["test_a"])
+    assert "pace" not in status.as_text(site, make.host(drbd=[make.seen()]), [assessment])
+    behind = make.host(drbd=[make.seen()], ages={"test_a": 90.0})
+    assert "  pace        What is written is sent at once." in status.as_text(site, behind, [assessment])
 
 
 SYNC = {"replication": ReplicationState.SYNC_SOURCE, "peer_disk": DiskState.INCONSISTENT, "out_of_sync_bytes": 2**28}
