@@ -20,6 +20,7 @@ from . import product
 from .machine import DeadlinePassedError
 from .test_failover import FAILOVER, IN_USE, WHERE, lose_the_server
 from .test_healing import _fast_link, _slow_link
+from .test_marks import await_mark
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -121,6 +122,7 @@ def test_after_a_cut_the_backup_has_a_prefix_of_what_was_acknowledged(lab: Lab) 
         seconds = chance.uniform(0.0, LONGEST_SECONDS)
         lab.enter(IN_USE)
         start = begin(lab.server)
+        await_mark(lab)
         MOMENTS[name](lab)
         time.sleep(seconds)
         lab.server.power_off()

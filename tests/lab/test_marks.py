@@ -23,13 +23,18 @@ def moment(machine: Machine) -> str:
     return machine.run("date --utc +%FT%T+00:00").stdout.strip()
 
 
+def await_mark(lab: Lab) -> None:
+    """Both know that the copy has everything that was written before now."""
+    begun = moment(lab.server)
+    lab.server.wait_for("both know that it has all", lambda: min(map(complete, lab.machines)) >= begun, 120)
+
+
 @pytest.mark.thorough
 def test_both_machines_know_up_to_when_the_copy_has_everything(lab: Lab) -> None:
     lab.enter(IN_USE)
     server, backup = lab.machines
     write(server, "one")
-    begun = moment(server)
-    server.wait_for("both know that it has all of that", lambda: min(map(complete, lab.machines)) >= begun, 120)
+    await_mark(lab)
     lab.cut_link()
     cut = moment(server)
     write(server, "two")
