@@ -6,7 +6,6 @@ number of lines; the state again as the exit code.
 
 import argparse
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from enum import IntEnum
 
 from .. import config
@@ -14,7 +13,7 @@ from ..errors import OffsiteError, SystemFailed
 from ..host import observe
 from ..observed import Host
 from ..plan.assess import Assessment, Level, assess, duration
-from ..plan.metrics import differing, instant
+from ..plan.metrics import differing
 from .common import chosen, resources_argument
 from .status import unfinished
 
@@ -65,9 +64,8 @@ def _check(options: argparse.Namespace) -> State:
     site = config.load()
     resources = chosen(site, options.resources)
     host = observe(site)
-    now = datetime.now(UTC)
     found = sorted((assess(site, host, r) for r in resources), key=lambda a: (-a.level, a.resource))
-    ages = {resource.name: _age(host, resource.name, now) for resource in resources}
+    ages = {resource.name: host.ages.get(resource.name) for resource in resources}
     beside = [f"Cannot see everything: {problem}" for problem in host.problems]
     beside += [unfinished(o) for o in host.operations.values() if o.resource not in site.resources]
     if host.blind:
@@ -100,13 +98,6 @@ def judge(level: Level, age: float | None, warning: int, critical: int) -> State
     if age > critical and level is not Level.CATCHING_UP:
         return State.CRITICAL
     return State.WARNING if age > warning or level is Level.UNPROTECTED else State.OK
-
-
-def _age(host: Host, name: str, now: datetime) -> float | None:
-    """How old the copy is that is not in use, in seconds."""
-    complete = instant(host.complete.get(name, ""))
-    # The clock of the machine that serves may be ahead of this one's.
-    return None if complete is None else max(0.0, (now - complete).total_seconds())
 
 
 def _in_short(assessment: Assessment, age: float | None) -> str:
