@@ -127,7 +127,7 @@ test: deps
 
 .PHONY: lab
 lab: deps debs
-	@echo "lab: two real machines under QEMU; the image takes 2 minutes once, the tests some 50"
+	@echo "lab: two real machines under QEMU; the image takes 2 minutes once, the tests some 60"
 	@python3 -m pytest -v -p no:cacheprovider --durations=10 -m "not thorough" tests/lab
 
 .PHONY: lab-thorough
