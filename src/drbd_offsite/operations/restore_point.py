@@ -72,6 +72,7 @@ def before_resync(resource: str, minor: int, volume: str, policy: str, complain:
 
 
 def _without(resource: str, why: str, required: bool, complain: Complain) -> int:
+    why = why.rstrip(".")  # a reason is a part of a sentence
     if required:
         reason = f"no resync without a restore point, and none could be taken: {why}"
     else:

@@ -149,7 +149,8 @@ def _receive(site: Site, resource: Resource, discard: bool, keep: bool) -> None:
         reason = f"the copy of {resource.peer} is taken over; it is not served from here before that is done"
         journal.hold(name, reason, frozenset({Forbidden.PROMOTE}), plan.SETTER)
     journal.forget(SERVING, name)
-    if keep or discard:
+    # What was said of it the last time, when there was no room for a snapshot, may be said otherwise now.
+    if keep or discard or name in journal.remembered(DISCARDS):
         journal.remember(DISCARDS, name, {"safety_net": keep})
     _lift(resource, plan.CONNECTING, Turn.RECEIVE)
     seen = observe(site).drbd.get(name)

@@ -155,6 +155,7 @@ def test_where_none_can_be_taken_the_policy_decides_and_a_person_is_told(
     assert held() == {SETTER: forbids}
     (hold,) = journal.holds()["test_a"]
     assert ("no resync without" if code else "until the resync ends no usable copy here") in hold.reason
+    assert not hold.reason.endswith(".")
     assert "no restore point for test_a: " in kernel.said[0]
 
 

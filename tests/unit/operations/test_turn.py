@@ -246,6 +246,15 @@ def test_who_receives_while_it_is_in_use_is_left_as_it_is(backup: Kernel) -> Non
     assert (backup.primary, backup.connection) == (True, "StandAlone")
 
 
+def test_what_was_to_be_kept_and_had_no_room_is_given_up_without_a_net_where_a_person_says_so(backup: Kernel) -> None:
+    """The first try has connected, so that the second one needs no --discard-my-data."""
+    backup.primary = False
+    backup.take(Turn.DISCARD)
+    assert journal.remembered(DISCARDS)["test_a"] == {"safety_net": True}
+    backup.take(Turn.RECEIVE, keep=False)
+    assert journal.remembered(DISCARDS)["test_a"] == {"safety_net": False}
+
+
 def test_who_receives_by_generation_needs_no_word(server: Kernel) -> None:
     server.primary = False
     server.take(Turn.RECEIVE, keep=False)
