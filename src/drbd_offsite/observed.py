@@ -79,6 +79,15 @@ class ReplicationState(KernelWord):
     BEHIND = "Behind"
 
     @property
+    def sent_at_once(self) -> bool:
+        """What is written is on its way to the other copy when it is acknowledged; a verify changes nothing of that."""
+        return self in (
+            ReplicationState.ESTABLISHED,
+            ReplicationState.VERIFY_SOURCE,
+            ReplicationState.VERIFY_TARGET,
+        )
+
+    @property
     def resyncing(self) -> bool:
         """Blocks are on their way, or queued behind another resource's resync."""
         return self in (

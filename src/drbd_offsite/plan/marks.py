@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..model import Resource, Site
-from ..observed import DiskState, DrbdResource, ReplicationState, Role
+from ..observed import DiskState, DrbdResource, Role
 from ..tools.sockets import Socket
 
 SYN_BYTES = 1
@@ -21,10 +21,6 @@ CONNECTIONS = 2
 
 MOST_WAITING = 12
 """Marks of a resource that the other machine has not passed. With more, the oldest would never be passed."""
-
-_EVERY_WRITE_IS_SENT = frozenset(
-    {ReplicationState.ESTABLISHED, ReplicationState.VERIFY_SOURCE, ReplicationState.VERIFY_TARGET}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ def complete(seen: DrbdResource | None) -> bool:
         and device is not None
         and seen.role is Role.PRIMARY
         and device.disk is DiskState.UP_TO_DATE
-        and device.replication in _EVERY_WRITE_IS_SENT
+        and device.replication.sent_at_once
         and not device.out_of_sync_bytes
     )
 

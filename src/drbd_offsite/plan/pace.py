@@ -28,9 +28,6 @@ LAG_SECONDS = 60.0
 
 BYTES_IN_MBIT = 125_000
 
-_SENT_AT_ONCE = frozenset(
-    {ReplicationState.ESTABLISHED, ReplicationState.VERIFY_SOURCE, ReplicationState.VERIFY_TARGET}
-)
 _TOO_SLOW = frozenset({ReplicationState.AHEAD, ReplicationState.BEHIND})
 _QUEUED = frozenset({ReplicationState.PAUSED_SYNC_SOURCE, ReplicationState.PAUSED_SYNC_TARGET})
 
@@ -116,7 +113,7 @@ def _verdict(
     """``device`` is None without a connection."""
     if device is None:
         return Verdict.NOT_CONNECTED
-    if device.replication in _SENT_AT_ONCE:
+    if device.replication.sent_at_once:
         late = age is not None and age > LAG_SECONDS
         return Verdict.KEEPING_PACE if late or device.out_of_sync_bytes else Verdict.UP_TO_DATE
     unknown = drained is None and device.replication not in _TOO_SLOW
