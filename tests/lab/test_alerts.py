@@ -149,6 +149,7 @@ def _received(machine: Machine) -> list[dict[str, Any]]:
     return [json.loads(line) for line in machine.run("cat /root/received", check=False).stdout.splitlines()]
 
 
+@pytest.mark.thorough
 def test_every_channel_gets_it_and_one_that_fails_gets_it_later(lab: Lab) -> None:
     lab.enter(REPLICATING)
     server, subject = lab.server, "test_a on server: disk error"

@@ -196,6 +196,7 @@ def _outage(lab: Lab, megabytes: int) -> None:
     lab.server.run(f"dd if=/dev/urandom of=/mnt/new bs=1M count={megabytes} conv=fsync status=none && umount /mnt")
 
 
+@pytest.mark.thorough
 def test_a_resync_goes_on_after_a_reboot_of_the_backup(lab: Lab) -> None:
     lab.enter(REPLICATING)
     _slow_link(lab)
