@@ -11,7 +11,7 @@ from .lab import Lab, Stage
 from .machine import Machine
 from .stages import REPLICATING
 from .test_bad_days import FAILED, REFUSED, refused
-from .test_healing import TUNNEL, _fast_link, _holders, _resyncing, _slow_link
+from .test_healing import TUNNEL, _holders, _resyncing, _slow_link
 from .test_restore_point import _filled, _little_room, _policy, _resync_while_writing
 
 WHERE = "/srv/test_a"
@@ -184,7 +184,6 @@ def test_a_copy_in_the_middle_of_a_resync_gives_its_place_to_the_restore_point(l
     backup.wait_for("the snapshot is merged", "! lvs -a local | grep restore_point", 300)
     marked = product.resource(backup)["out_of_sync_bytes"]
     assert marked >= 96 * 2**20 - 4096, "all of it is to be sent"
-    _fast_link(lab)
     server.start()
     product.await_tunnel(lab)
     backup.run("drbd-offsite failback --yes test_a", timeout=900)

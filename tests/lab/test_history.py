@@ -127,7 +127,6 @@ def test_after_a_cut_the_backup_has_a_prefix_of_what_was_acknowledged(lab: Lab) 
         time.sleep(seconds)
         lab.server.power_off()
         said = acknowledged(lab.server, start)
-        _fast_link_on_the_backup(lab)
         try:
             lose_the_server(lab)
             out = lab.backup.run(FAILOVER, timeout=600).stderr
@@ -150,10 +149,6 @@ def _claimed(out: str, said: dict[int, float], verdict: Verdict) -> str:
     early = said[verdict.present + 1] - datetime.fromisoformat(found[1]).timestamp()
     assert early >= 0, f"said to be complete up to {found[1]}, {-early:.1f} s later than it is"
     return f"said to be complete up to {found[1]}, {early:.1f} s before the first that is missing"
-
-
-def _fast_link_on_the_backup(lab: Lab) -> None:
-    lab.backup.run("tc qdisc del dev wan0 root", check=False)
 
 
 @pytest.mark.thorough
