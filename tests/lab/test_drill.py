@@ -187,8 +187,10 @@ def test_a_drill_gives_way_to_another_resync(lab: Lab) -> None:
     _slow_link(lab)
     _outage(lab, 20)
     lab.mend_link()
-    backup.wait_for("the resync runs", lambda: _resyncing(backup), 120)
+    backup.wait_for("there is a restore point", lambda: _restore_point(lab), 120)
+    backup.wait_for("the resync runs, and is paused", "drbdadm pause-sync test_a", 60)
     _hanging(lab)
+    backup.run("drbdadm resume-sync test_a")
     _fast_link(lab)
     product.await_up_to_date(lab, deadline=240)
     assert _restore_point(lab), "it is being looked at"
