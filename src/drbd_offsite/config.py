@@ -23,6 +23,7 @@ from .model import (
     TUNABLE,
     Alerts,
     Flavour,
+    Hours,
     MetadataPlace,
     Peer,
     Replica,
@@ -281,6 +282,11 @@ def _faults(document: ConfigObj) -> Iterator[str]:
         else:
             found = _reach(document, path).get(key)
             yield f"{place} {key} = {_written(found)}: not {allowed(check)}"
+    for hours in document["schedule"]:
+        try:
+            Hours.parse(hours)
+        except ValueError:
+            yield f"[schedule] {hours}: not a part of the week (mon-fri 08:00-18:00, sat,sun 00:00-24:00)"
     for path, name in get_extra_values(document):
         yield f"{_place(path)} {name}: there is no such key or section".strip()
 
@@ -298,7 +304,7 @@ def _reach(document: Mapping[str, Any], path: list[str]) -> Mapping[str, Any]:
 def _check_of(spec: ConfigObj, path: list[str], key: str) -> str:
     for name in path:
         spec = spec[name] if name in spec else spec["__many__"]
-    return str(spec[key])
+    return str(spec[key] if key in spec else spec["__many__"])
 
 
 def _written(value: object) -> str:
@@ -323,6 +329,7 @@ def _site(document: ConfigObj) -> Site:
         drill_minutes=site["drill_minutes"],
         boot_wait=site["boot_wait"],
         service_port=site["service_port"],
+        schedule=tuple((Hours.parse(hours), percent) for hours, percent in document["schedule"].items()),
         peers={name: _peer(name, keys) for name, keys in document["peers"].items()},
         resources={name: _resource(name, keys) for name, keys in document["resources"].items()},
     )

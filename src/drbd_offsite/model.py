@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
@@ -206,6 +207,48 @@ class Peer:
         return bool(self.hostname)
 
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """A part of the week, written ``mon-fri 08:00-18:00``; one that ends before it begins ends on the next day."""
+
+    days: frozenset[int]
+    """On which it begins; 0 is Monday, as in `datetime.weekday`."""
+    begin: int
+    """Minutes since midnight."""
+    end: int
+
+    PATTERN = re.compile(r"([a-z,-]+) (\d\d):([0-5]\d)-(\d\d):([0-5]\d)\Z")
+
+    @classmethod
+    def parse(cls, text: str) -> "Hours":
+        """``sat,sun 00:00-24:00``. Raises ValueError for anything else."""
+        match = cls.PATTERN.match(text)
+        if match is None:
+            raise ValueError(f"{text[:200]!r} is not a part of the week")
+        days = frozenset(day for part in match[1].split(",") for day in _days(part))
+        begin, end = (int(match[i]) * 60 + int(match[i + 1]) for i in (2, 4))
+        if begin == end or begin >= 24 * 60 or end > 24 * 60:
+            raise ValueError(f"{text[:200]!r}: no such hours")
+        return cls(days, begin, end)
+
+    def __contains__(self, at: datetime) -> bool:
+        minute = at.hour * 60 + at.minute
+        if self.begin < self.end:
+            return at.weekday() in self.days and self.begin <= minute < self.end
+        evening = at.weekday() in self.days and minute >= self.begin
+        return evening or ((at.weekday() - 1) % 7 in self.days and minute < self.end)
+
+
+def _days(part: str) -> tuple[int, ...]:
+    """``mon``, or ``fri-mon``, which are four. Raises ValueError."""
+    first, _, last = part.partition("-")
+    begin, end = DAYS.index(first), DAYS.index(last or first)
+    return tuple((begin + day) % 7 for day in range((end - begin) % 7 + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """This machine's configuration, validated."""
@@ -229,8 +272,14 @@ class Site:
     boot_wait: float
     """Seconds; infinite for ever."""
     service_port: int
+    schedule: tuple[tuple[Hours, int], ...]
+    """The share of each line, in percent, that resyncs may take; the first that fits counts."""
     peers: Mapping[str, Peer]
     resources: Mapping[str, Resource]
+
+    def line_share(self, at: datetime) -> int:
+        """Percent of each line that resyncs may take at that time of the week."""
+        return next((percent for hours, percent in self.schedule if at in hours), 100)
 
     def peer_of(self, resource: Resource) -> Peer:
         return self.peers[resource.peer]

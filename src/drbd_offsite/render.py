@@ -193,13 +193,14 @@ SEND_BUFFER_KIB = 10240
 """The largest that drbdsetup takes (10M)."""
 
 
-def limits(link_speed: int, resync_rate: int = 0) -> Limits:
-    """From the link's speed in Mbit/s and a resource's own limit (0 for none) in KiB a second.
+def limits(link_speed: int, resync_rate: int = 0, share: int = 100) -> Limits:
+    """From the link's speed in Mbit/s, a resource's own limit (0 for none) in KiB a second, and a percentage of both.
 
     Resync takes at most three quarters of the link, or its own limit, and keeps one round trip's worth in flight;
     the writer stops waiting for the link (pull-ahead) before the send buffer or the activity log is full.
     """
-    link = link_speed * 1_000_000 // 8 // 1024
+    link = link_speed * 1_000_000 // 8 // 1024 * share // 100
+    resync_rate = max(resync_rate * share // 100, RESYNC_RATES[0]) if resync_rate else 0
     flow = min(link, resync_rate or link)
     al_extents = 1237
     return Limits(

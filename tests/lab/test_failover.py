@@ -186,7 +186,9 @@ def test_a_copy_in_the_middle_of_a_resync_gives_its_place_to_the_restore_point(l
     assert marked >= 96 * 2**20 - 4096, "all of it is to be sent"
     server.start()
     product.await_tunnel(lab)
-    backup.run("drbd-offsite failback --yes test_a", timeout=900)
+    # What was written since the restore point is on the server alone.
+    refused(backup, "drbd-offsite failback --yes test_a", REFUSED, "Both machines have data")
+    backup.run("drbd-offsite failback --yes --keep backup test_a", timeout=900)
     server.wait_for("it is mounted there", f"findmnt {WHERE} || mount {product.DEVICE} {WHERE}")
     volume.check(server, WHERE)
     assert checksum(server, "old") == old

@@ -102,6 +102,7 @@ def site(
         age_minutes=0,
         remind_hours=24,
         silence_hours=12,
+        schedule=(),
         keep_discarded_days=14,
         resync_snapshot=RestorePoint.PREFER,
         drill_days=14,

@@ -434,3 +434,11 @@ def test_what_is_no_resource_of_that_name_is_left_alone() -> None:
     assert config.renamed(make.CONFIG, "backup", "x") == make.CONFIG
     text = "[test_a]\n[[test_a]]\n[resources]\n[[[test_a]]]\n[[test_a2]]\n"
     assert config.renamed(text, "test_a", "x") == text
+
+
+def test_a_schedule_is_read_in_its_order_and_one_that_cannot_be_meant_is_refused() -> None:
+    site = config.parse(make.CONFIG + "\n[schedule]\n  mon-fri 08:00-18:00 = 30\n  mon-sun 00:00-24:00 = 80\n")
+    assert [share for _, share in site.schedule] == [30, 80]
+    for line in ("mon-fri 8-18 = 30", "mon-fri 08:00-18:00 = 0", "mon-fri 08:00-18:00 = half"):
+        with pytest.raises(ConfigError, match=r"\[schedule\]"):
+            config.parse(f"{make.CONFIG}\n[schedule]\n  {line}\n")

@@ -1,11 +1,13 @@
 import copy
 import json
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drbd_offsite.model import RESOURCE_NAME, Flavour, MetadataPlace, VolumeName
+from drbd_offsite.model import RESOURCE_NAME, Flavour, Hours, MetadataPlace, VolumeName
 from drbd_offsite.observed import ConnectionState, DiskState, Forbidden, Hold, KernelWord, ReplicationState, Role
 
 from . import make
@@ -145,3 +147,35 @@ def test_a_resource_without_a_device_is_diskless_and_one_without_a_line_has_no_p
     assert bare.connection is None
     assert bare.peer_device is None
     assert bare.disk is DiskState.UP_TO_DATE
+
+
+MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("mon-fri 08:00-18:00", ["0 08:00", "4 17:59"], ["0 07:59", "0 18:00", "5 12:00"]),
+        ("sat,sun 00:00-24:00", ["5 00:00", "6 23:59"], ["0 00:00", "4 23:59"]),
+        ("sun 22:00-06:00", ["6 22:00", "0 05:59"], ["0 06:00", "0 22:00", "6 05:00"]),
+        ("fri-mon 10:00-11:00", ["4 10:30", "6 10:30", "0 10:30"], ["1 10:30", "3 10:30"]),
+    ],
+)
+def test_a_part_of_the_week_has_its_hours_and_no_others(text: str, inside: list[str], outside: list[str]) -> None:
+    def at(moment: str) -> datetime:
+        day, hour, minute = map(int, re.split("[ :]", moment))
+        return MONDAY + timedelta(days=day, hours=hour, minutes=minute)
+
+    hours = Hours.parse(text)
+    assert all(at(moment) in hours for moment in inside)
+    assert not any(at(moment) in hours for moment in outside)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "mon", "mon 8:00-18:00", "mon 08:00-08:00", "mon 24:00-08:00", "mon 08:00-24:30", "mon 08:60-09:00",
+     "monday 08:00-18:00", "mon-tue-wed 08:00-18:00", "mon,,tue 08:00-18:00", "Mon 08:00-18:00"],
+)  # fmt: skip
+def test_what_is_no_part_of_the_week_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"week|hours|tuple"):
+        Hours.parse(text)

@@ -101,7 +101,7 @@ def _facts(site: Site, host: Host) -> Facts:
         alerts=tuple(alert.troubles(site)),
         scripts=tuple(_scripts()),
         peers={to.name: _state(site, to) for to in enrolled if to.name not in silent | strangers},
-        adjustments=seen(_adjustments, ()) if adjustable else (),
+        adjustments=seen(lambda: _adjustments(site), ()) if adjustable else (),
         lvm=seen(_lvm, None),
         unowned=seen(lambda: _unowned(site, host), {}),
         problems=tuple(problems),
@@ -195,9 +195,15 @@ def _state(site: Site, to: Peer) -> PeerState | OffsiteError:
     return PeerState(greeting.drbd_version, (datetime.fromisoformat(greeting.now) - middle).total_seconds())
 
 
-def _adjustments() -> tuple[drbd.Adjustment, ...] | None:
+def _adjustments(site: Site) -> tuple[drbd.Adjustment, ...] | None:
     done = run_program(drbd.DRY_ADJUST, accept=None)
-    return None if done.returncode else drbd.parse_adjustments(done.stdout.splitlines())
+    if done.returncode:
+        return None
+    found = drbd.parse_adjustments(done.stdout.splitlines())
+    if site.line_share(datetime.now().astimezone()) == 100:
+        return found
+    # At this hour the limits of a resync are the schedule's and not the file's.
+    return tuple(adjustment for adjustment in found if adjustment.command != "disk-options")
 
 
 def _lvm() -> lvm_filter.Settings | None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from datetime import datetime
 from typing import Any
 
 from .. import config
@@ -53,6 +54,8 @@ def exit_code(host: Host, found: list[Assessment]) -> ExitCode:
 
 def as_text(site: Site, host: Host, found: list[Assessment]) -> str:
     blocks = [f"{site.flavour} {host.hostname}, " + "; ".join(_tunnels(site, host) or ["no peer enrolled yet"])]
+    if (share := site.line_share(_now())) < 100:
+        blocks.append(f"Resyncs may take {share} % of a line at this hour ([schedule]).")
     if problems := [f"Cannot see everything: {problem}" for problem in host.problems]:
         blocks.append("\n".join(problems))
     if lines := [unfinished(o) for o in host.operations.values() if o.resource not in site.resources]:
@@ -62,6 +65,11 @@ def as_text(site: Site, host: Host, found: list[Assessment]) -> str:
         verb = "add /dev/GROUP/VOLUME here" if site.flavour is Flavour.SERVER else "add on the server"
         blocks.append(f"No volume is replicated yet: drbd-offsite {verb}.")
     return "\n\n".join(blocks)
+
+
+def _now() -> datetime:
+    """The hours of [schedule] are those of the clock on the wall."""
+    return datetime.now().astimezone()
 
 
 def unfinished(operation: Operation) -> str:
@@ -120,6 +128,7 @@ def as_json(site: Site, host: Host, found: list[Assessment]) -> dict[str, Any]:
         "flavour": site.flavour,
         "drbd_version": host.drbd_version,
         "problems": list(host.problems),
+        "line_share_percent": site.line_share(_now()),
         "peers": [
             {
                 "name": peer.name,

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from ..errors import OffsiteError
 from ..model import Site
 from ..observed import Host
-from . import alerting, drill, evidence, history, inspect, metrics, remove, repair, restore_point
+from . import alerting, drill, evidence, history, inspect, metrics, remove, repair, restore_point, schedule
 
 DUTIES: tuple[Callable[[Site, Host], None], ...] = (
     evidence.gather,
+    schedule.keep,
     restore_point.look_after,
     repair.follow_up,
     remove.follow_up,

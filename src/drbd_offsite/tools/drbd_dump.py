@@ -171,6 +171,41 @@ def parse_running(text: str) -> dict[str, tuple[Volume, ...]]:
     return {name: tuple(map(_running_volume, _VOLUME.findall(body))) for name, body in _RESOURCE.findall(text)}
 
 
+_RATES = re.compile(r"^\s+device\s+minor (\d+);.*?^\s+disk \{$(.*?)^\s+\}$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What limits the resyncs of an attached device, in KiB (a second)."""
+
+    max_rate: int
+    min_rate: int
+    fill_target: int
+
+
+_USUAL = {"c-max-rate": "102400k", "c-min-rate": "250k", "c-fill-target": "100s"}
+"""What is not shown has this value (drbd_limits.h of 8.4)."""
+
+
+def parse_rates(text: str) -> dict[int, Rates]:
+    """The output of `RUNNING`, by minor. DRBD 9 has them elsewhere and is not in it.
+
+    Raises ValueError for a number that is not understood.
+    """
+    found = {}
+    for body in _RESOURCE.findall(text):
+        for minor, options in _RATES.findall(body[1]):
+            written = _USUAL | dict(re.findall(r"^\s+(c-[a-z-]+)\s+(\w+);", options, re.MULTILINE))
+            found[int(minor)] = Rates(*(_kibibytes(written[name]) for name in _USUAL))
+    return found
+
+
+def _kibibytes(text: str) -> int:
+    """``9155k``, ``1220s`` (sectors of 512 bytes) or bytes."""
+    number, unit = (text[:-1], text[-1]) if text[-1] in "ks" else (text, "")
+    return int(number) * {"k": 1024, "s": 512, "": 1}[unit] // 1024
+
+
 def _running_volume(found: tuple[str, ...]) -> Volume:
     number, minor, disk, metadata, index = found
     return Volume(int(number), int(minor), disk, metadata + (f"[{index}]" if index else ""))

@@ -18,7 +18,8 @@ from ..operations.world import World
 from .conftest import Command
 
 TOP = {
-    "schema": int, "hostname": str, "flavour": str, "drbd_version": str, "problems": list, "peers": list,
+    "schema": int, "hostname": str, "flavour": str, "drbd_version": str, "problems": list,
+    "line_share_percent": int, "peers": list,
     "operations": list, "resources": list,
 }  # fmt: skip
 PEER = {

@@ -1,0 +1,42 @@
+"""The kernel is told by one program a resource, and one look tells which."""
+
+from pathlib import Path
+
+import pytest
+
+from drbd_offsite.errors import ToolFailed
+from drbd_offsite.model import Hours
+from drbd_offsite.operations import schedule
+from drbd_offsite.tools import drbd, drbd_dump
+
+from .. import make
+from ..conftest import Programs
+
+SHOWN = (Path(__file__).parents[2] / "data/adopt/show.txt").read_text()
+ALWAYS = ((Hours.parse("mon-sun 00:00-24:00"), 50),)
+HALF = drbd.resync_rate(0, 4577, 1024, 305)
+HOST = make.host(drbd=[make.seen()])
+
+
+def test_what_is_attached_gets_the_share_of_this_hour(programs: Programs) -> None:
+    programs.allow(drbd_dump.RUNNING, SHOWN)
+    programs.allow(HALF)
+    schedule.keep(make.site(schedule=ALWAYS), HOST)
+    assert programs.ran == [drbd_dump.RUNNING, HALF]
+
+
+def test_without_a_schedule_the_whole_line_is_what_the_files_say(programs: Programs) -> None:
+    programs.allow(drbd_dump.RUNNING, SHOWN)
+    schedule.keep(make.site(), HOST)
+    assert programs.ran == [drbd_dump.RUNNING]
+
+
+def test_where_nothing_is_up_nobody_is_asked(programs: Programs) -> None:
+    schedule.keep(make.site(schedule=ALWAYS), make.host())
+    assert not programs.ran
+
+
+def test_numbers_that_are_not_understood_change_nothing(programs: Programs) -> None:
+    programs.allow(drbd_dump.RUNNING, SHOWN.replace("9155k", "9155x"))
+    with pytest.raises(ToolFailed, match="not understood"):
+        schedule.keep(make.site(schedule=ALWAYS), HOST)
