@@ -7,10 +7,11 @@ from .. import config
 from ..errors import ConfigError, UsageError
 from ..model import TUNABLE, Resource, Site
 from ..observed import Host, Operation
-from ..render import limits, resync_order
+from ..render import resync_order
 from ..tools import drbd
 from .actions import Run
 from .order import tell_kernel
+from .schedule import resync_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ def checked(text: str, name: str, key: str, value: str) -> str:
 def kernel(after: Site, host: Host, resource: Resource, key: str) -> Iterator[Run]:
     """What tells the kernel what ``after`` says. What is not attached now learns it when it is."""
     if key == "resync_rate" and host.attached(resource.name):
-        wanted = limits(after.peer_of(resource).link_speed, resource.resync_rate)
-        argv = drbd.resync_rate(resource.here.minor, wanted.max_rate, wanted.min_rate, wanted.fill_target)
+        wanted = resync_limits(after, resource)
+        argv = drbd.resync_rate(resource.here.minor, *wanted)
         yield Run(argv, f"its resync has {wanted.max_rate} KiB/s at most now")
     if key == "priority":
         # The whole order: what an interrupted run has told of it cannot be seen.

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
 Argv = tuple[str, ...]
@@ -174,8 +175,7 @@ def parse_running(text: str) -> dict[str, tuple[Volume, ...]]:
 _RATES = re.compile(r"^\s+device\s+minor (\d+);.*?^\s+disk \{$(.*?)^\s+\}$", re.MULTILINE | re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class ResyncLimits(NamedTuple):
     """What limits the resyncs of an attached device, in KiB (a second)."""
 
     max_rate: int
@@ -187,7 +187,7 @@ _USUAL = {"c-max-rate": "102400k", "c-min-rate": "250k", "c-fill-target": "100s"
 """What is not shown has this value (drbd_limits.h of 8.4)."""
 
 
-def parse_rates(text: str) -> dict[int, Rates]:
+def parse_rates(text: str) -> dict[int, ResyncLimits]:
     """The output of `RUNNING`, by minor. DRBD 9 has them elsewhere and is not in it.
 
     Raises ValueError for a number that is not understood.
@@ -196,7 +196,7 @@ def parse_rates(text: str) -> dict[int, Rates]:
     for body in _RESOURCE.findall(text):
         for minor, options in _RATES.findall(body[1]):
             written = _USUAL | dict(re.findall(r"^\s+(c-[a-z-]+)\s+(\w+);", options, re.MULTILINE))
-            found[int(minor)] = Rates(*(_kibibytes(written[name]) for name in _USUAL))
+            found[int(minor)] = ResyncLimits(*(_kibibytes(written[name]) for name in _USUAL))
     return found
 
 

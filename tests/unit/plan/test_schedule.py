@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 from drbd_offsite.model import Hours
 from drbd_offsite.plan import schedule
 from drbd_offsite.render import limits
-from drbd_offsite.tools.drbd_dump import Rates
+from drbd_offsite.tools.drbd_dump import ResyncLimits
 
 from .. import make
 
@@ -12,9 +12,9 @@ NIGHT = datetime(2026, 11, 23, 23, tzinfo=UTC)
 OFFICE = ((Hours.parse("mon-fri 08:00-18:00"), 30),)
 
 
-def rates(share: int, own: int = 0) -> Rates:
+def rates(share: int, own: int = 0) -> ResyncLimits:
     wanted = limits(100, own, share)
-    return Rates(wanted.max_rate, wanted.min_rate, wanted.fill_target)
+    return ResyncLimits(wanted.max_rate, wanted.min_rate, wanted.fill_target)
 
 
 def test_in_its_hours_a_resync_gets_its_share_of_the_line_and_afterwards_all_of_it() -> None:

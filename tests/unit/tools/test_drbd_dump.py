@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbd_offsite.tools import drbd_dump
-from drbd_offsite.tools.drbd_dump import Half, Rates, Volume
+from drbd_offsite.tools.drbd_dump import Half, ResyncLimits, Volume
 
 DATA = Path(__file__).parents[2] / "data/adopt"
 SECRET = "some-shared-secret-of-your-choice"
@@ -153,7 +153,7 @@ def test_every_kind_of_metadata_and_no_disk_at_all_is_told_apart(lines: str, vol
 
 
 def test_what_limits_a_resync_is_read_of_what_is_attached() -> None:
-    usual = Rates(9155, 1024, 610)
+    usual = ResyncLimits(9155, 1024, 610)
     assert drbd_dump.parse_rates((DATA / "show-several.txt").read_text()) == dict.fromkeys(range(3), usual)
 
 
@@ -161,7 +161,7 @@ def test_a_limit_that_is_not_shown_is_the_usual_one() -> None:
     text = (DATA / "show.txt").read_text()
     shown = re.sub(r"^\s+c-(max|min)-rate.*\n|^\s+c-fill-target.*\n", "", text, flags=re.MULTILINE)
     assert shown != text
-    assert set(drbd_dump.parse_rates(shown).values()) == {Rates(102400, 250, 50)}
+    assert set(drbd_dump.parse_rates(shown).values()) == {ResyncLimits(102400, 250, 50)}
 
 
 @given(st.text())
