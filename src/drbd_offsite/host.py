@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from . import files, journal
 from .errors import ToolFailed
 from .model import MetadataPlace, Site, VolumeName
-from .observed import Consultation, DrbdResource, Host, LastDrill, LogicalVolume, Mount, Rates, VolumeGroup
-from .plan import drilled, pace
+from .observed import Consultation, DrbdResource, Host, LastDrill, LogicalVolume, Mount, Overload, Rates, VolumeGroup
+from .plan import drilled, overload, pace
 from .run import run
 from .tools import drbd, filesystem, lvm, systemd
 
@@ -62,6 +62,7 @@ def observe(site: Site) -> Host:
         complete=complete,
         ages=_ages(complete),
         rates=_rates(),
+        overloads=_overloads(),
         problems=(*blind, *unreadable),
         blind=bool(blind),
     )
@@ -91,6 +92,11 @@ def _rates() -> dict[str, Rates]:
     now = datetime.now(UTC).timestamp()
     found = {name: pace.rates(entry, now) for name, entry in journal.remembered(journal.HISTORY).items()}
     return {name: rates for name, rates in found.items() if rates is not None}
+
+
+def _overloads() -> dict[str, Overload]:
+    found = {name: overload.from_entry(entry) for name, entry in journal.remembered(overload.KIND).items()}
+    return {name: spell.overload for name, spell in found.items() if spell is not None}
 
 
 def _of_its_device(mount: Mount) -> Mount:

@@ -49,6 +49,15 @@ class RestorePoint(StrEnum):
     NEVER = "never"
 
 
+class Congestion(StrEnum):
+    """What becomes of a write when the line is full (drbd.conf(5), ``on-congestion``)."""
+
+    BLOCK = "block"
+    """It waits."""
+    PULL_AHEAD = "pull-ahead"
+    """It is noted, and sent later."""
+
+
 class Turn(StrEnum):
     """A step by which who serves a resource is changed, on one of the two machines."""
 
@@ -264,6 +273,7 @@ class Site:
     remind_hours: int
     silence_hours: int
     resync_snapshot: RestorePoint
+    first_sync: Congestion
     keep_discarded_days: int
     """0 for ever."""
     drill_days: int

@@ -97,6 +97,11 @@ class ReplicationState(KernelWord):
             ReplicationState.PAUSED_SYNC_TARGET,
         )
 
+    @property
+    def one_is_ahead(self) -> bool:
+        """What is written is noted and not sent, for the line is too slow for it (``on-congestion pull-ahead``)."""
+        return self in (ReplicationState.AHEAD, ReplicationState.BEHIND)
+
 
 class Forbidden(StrEnum):
     """What a hold may keep everything automatic from doing."""
@@ -292,6 +297,23 @@ class LastDrill:
 
 
 @dataclass(frozen=True, slots=True)
+class Overload:
+    """More is written to a resource than its line takes."""
+
+    since: str
+    """ISO 8601, UTC."""
+    turns: int
+    """How often the server has gone ahead of the backup."""
+    last: str
+    """When it did so last; as ``since``."""
+
+    @property
+    def lasting(self) -> bool:
+        """No burst: it has gone ahead again as soon as it tried to catch up, and that more than once."""
+        return self.turns > 2
+
+
+@dataclass(frozen=True, slots=True)
 class Averages:
     """Bytes a second, out of the history of a resource; None where it does not know."""
 
@@ -348,6 +370,8 @@ class Host:
     """`complete`, as seconds before this look."""
     rates: Mapping[str, Rates] = field(default_factory=dict)
     """By resource; those of which they were found a moment ago."""
+    overloads: Mapping[str, Overload] = field(default_factory=dict)
+    """By resource; until the copy has caught up."""
     problems: tuple[str, ...] = ()
     """What could not be seen, and why."""
     blind: bool = False

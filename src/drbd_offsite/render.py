@@ -189,6 +189,7 @@ class Limits:
 
 
 ROUND_TRIP_SECONDS = 0.05
+CONGESTION_SECONDS = 1.0
 SEND_BUFFER_KIB = 10240
 """The largest that drbdsetup takes (10M)."""
 
@@ -196,18 +197,21 @@ SEND_BUFFER_KIB = 10240
 def limits(link_speed: int, resync_rate: int = 0, share: int = 100) -> Limits:
     """From the link's speed in Mbit/s, a resource's own limit (0 for none) in KiB a second, and a percentage of both.
 
-    Resync takes at most three quarters of the link, or its own limit, and keeps one round trip's worth in flight;
-    the writer stops waiting for the link (pull-ahead) before the send buffer or the activity log is full.
+    Resync takes all of the link that writes leave it, or its own limit, and keeps one round trip's worth in flight.
+    The writer stops waiting for the link (pull-ahead) before the send buffer or the activity log is full, and before
+    what is on its way takes longer than `CONGESTION_SECONDS`: a write to where a resync is at work waits until that
+    has arrived (drbd_actlog.c, BME_NO_WRITES), behind all that was written before.
     """
-    link = link_speed * 1_000_000 // 8 // 1024 * share // 100
+    whole = link_speed * 1_000_000 // 8 // 1024
+    link = whole * share // 100
     resync_rate = max(resync_rate * share // 100, RESYNC_RATES[0]) if resync_rate else 0
     flow = min(link, resync_rate or link)
     al_extents = 1237
     return Limits(
-        max_rate=resync_rate or min(max(link * 3 // 4, RESYNC_RATES[0]), RESYNC_RATES[-1]),
+        max_rate=resync_rate or min(max(link, RESYNC_RATES[0]), RESYNC_RATES[-1]),
         min_rate=max(min(flow // 4, 1024), 16),
         fill_target=max(min(int(flow * ROUND_TRIP_SECONDS), SEND_BUFFER_KIB), 64),
-        congestion_fill=SEND_BUFFER_KIB * 6 // 10,
+        congestion_fill=min(max(int(whole * CONGESTION_SECONDS), 256), SEND_BUFFER_KIB * 6 // 10),
         congestion_extents=al_extents * 9 // 10,
         al_extents=al_extents,
     )

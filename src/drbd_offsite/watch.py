@@ -25,6 +25,7 @@ from .notify import notify
 from .observed import DiskState, ReplicationState
 from .operations import duties, repair
 from .operations.report import LOST
+from .plan import overload
 from .plan.agenda import Agenda
 from .reconcile import reconcile
 from .run import Stream
@@ -166,6 +167,7 @@ class Watcher:
                 try:
                     _note_connection(change)
                     _note_attach(change)
+                    _note_overload(change)
                 except OSError as error:  # a full disk, above all
                     _say(f"What has become of {change.resource} could not be noted: {error}")
                 if change.new:
@@ -221,6 +223,24 @@ def _note_attach(change: drbd.Change) -> None:
     """What is there already when the listening begins may have been attached by anybody."""
     if change.kind == "device" and (not change.new or change.keys.get("disk") == DiskState.ATTACHING):
         repair.tail_due(change.resource)
+
+
+def _note_overload(change: drbd.Change) -> None:
+    """Whether the line takes what is written, and since when it does not."""
+    word = change.keys.get("replication")
+    if word is None:
+        return
+    name = change.resource
+    before = overload.from_entry(journal.remembered(overload.KIND).get(name))
+    after = overload.followed(before, ReplicationState(word), journal.now())
+    if after is None:
+        journal.forget(overload.KIND, name)
+        if before is not None:
+            journal.record("caught-up", name, overload.ended(before.overload))
+    elif after != before:
+        journal.remember(overload.KIND, name, overload.to_entry(after))
+        if before is None:
+            journal.record("overload", name, "More is written than the line takes; the server goes ahead.")
 
 
 def _say(line: str) -> None:

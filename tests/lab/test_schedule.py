@@ -28,7 +28,7 @@ def test_a_resync_that_runs_is_held_to_the_schedule_and_released_by_it(lab: Lab)
     lab.enter(REPLICATING)
     backup = lab.backup
     whole = _limit(backup)
-    assert whole == "9155k"
+    assert whole == "12207k"
     _outage(lab, 60)
     backup.run(f"printf '\\n[schedule]\\n  mon-sun 00:00-24:00 = 2\\n' >>{CONFIG}")
     backup.wait_for("the kernel knows", lambda: _limit(backup) == "250k", A_LOOK)

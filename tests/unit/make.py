@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from drbd_offsite.model import (
+    Congestion,
     Flavour,
     MetadataPlace,
     Peer,
@@ -105,6 +106,7 @@ def site(
         schedule=(),
         keep_discarded_days=14,
         resync_snapshot=RestorePoint.PREFER,
+        first_sync=Congestion.BLOCK,
         drill_days=14,
         drill_minutes=60,
         boot_wait=20.0,

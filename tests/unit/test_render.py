@@ -140,10 +140,10 @@ def test_a_resource_s_own_rate_holds_whatever_the_link_is(link_speed: int, resyn
 
 
 @given(st.integers(1, 100000))
-def test_a_resync_leaves_room_on_the_link_and_stays_within_drbd_s_ranges(link_speed: int) -> None:
+def test_a_resync_takes_no_more_than_the_link_and_stays_within_drbd_s_ranges(link_speed: int) -> None:
     limits = render.limits(link_speed)
     link = link_speed * 1_000_000 / 8 / 1024
-    assert limits.max_rate <= max(link * 3 / 4, 250), "less than 250 KiB/s is no rate that DRBD takes"
+    assert limits.max_rate <= max(link, 250), "less than 250 KiB/s is no rate that DRBD takes"
     assert 0 < limits.min_rate <= limits.max_rate
     assert limits.congestion_fill < render.SEND_BUFFER_KIB, "pull-ahead before the buffer is full"
     assert limits.congestion_extents < limits.al_extents
@@ -153,9 +153,14 @@ def test_a_resync_leaves_room_on_the_link_and_stays_within_drbd_s_ranges(link_sp
 
 
 def test_rates_of_the_how_to_s_link() -> None:
-    """100 Mbit/s: three quarters are 9 MiB/s, and one round trip's worth is about 600 KiB."""
+    """100 Mbit/s are 12 MiB/s, and one round trip's worth is about 600 KiB."""
     limits = render.limits(100)
-    assert (limits.max_rate, limits.min_rate, limits.fill_target) == (9155, 1024, 610)
+    assert (limits.max_rate, limits.min_rate, limits.fill_target) == (12207, 1024, 610)
+
+
+@given(st.integers(3, 100000))
+def test_what_is_on_its_way_when_a_server_goes_ahead_takes_the_link_a_second_at_most(link_speed: int) -> None:
+    assert render.limits(link_speed).congestion_fill <= link_speed * 1_000_000 / 8 / 1024
 
 
 def test_the_first_resource_of_a_line_syncs_first_and_each_other_after_the_one_before() -> None:

@@ -16,6 +16,7 @@ from drbd_offsite.errors import ConfigError, OffsiteError, Refused, ToolFailed
 from drbd_offsite.notify import notify
 from drbd_offsite.operations import repair
 from drbd_offsite.operations.report import LOST
+from drbd_offsite.plan import overload
 from drbd_offsite.plan.agenda import FULL_SECONDS, GAP_SECONDS, PATIENCE_SECONDS, SOON_SECONDS
 from drbd_offsite.reconcile import Outcome
 from drbd_offsite.tools import drbd
@@ -444,6 +445,20 @@ def test_whatever_two_that_are_connected_do_they_are(replication: str, machine: 
     machine.changes[0].put(LOST_LINE, BACK_LINE.replace("Established", replication))
     watching.turn()
     assert since() is None
+
+
+def test_a_line_that_does_not_take_what_is_written_is_noted_until_the_copy_has_caught_up(
+    machine: Machine, watching: Watching
+) -> None:
+    for state in ("Ahead", "SyncSource", "Ahead"):
+        machine.changes[0].put(BACK_LINE.replace("Established", state))
+    watching.turn()
+    assert overload.from_entry(journal.remembered(overload.KIND)["test_a"]).overload.turns == 2
+    for state in ("SyncSource", "Established"):
+        machine.changes[0].put(BACK_LINE.replace("Established", state))
+    watching.turn()
+    assert not journal.remembered(overload.KIND)
+    assert [e["event"] for e in journal.events()] == ["overload", "caught-up"]
 
 
 def test_a_watcher_that_starts_knows_who_is_not_connected(machine: Machine, watching: Watching) -> None:

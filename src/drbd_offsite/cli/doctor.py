@@ -16,6 +16,7 @@ from ..model import MetadataPlace, Peer, Site
 from ..observed import Host
 from ..operations import drill, serve
 from ..operations.apply import outdated_files
+from ..plan.congestion import first_sync
 from ..plan.diagnosis import Finding, Severity
 from ..plan.examine import DRBD_UTILS_UNIT, Facts, PeerState, enabled_units, examine, units
 from ..plan.examine_resources import free_minor, unowned_slots
@@ -101,7 +102,7 @@ def _facts(site: Site, host: Host) -> Facts:
         alerts=tuple(alert.troubles(site)),
         scripts=tuple(_scripts()),
         peers={to.name: _state(site, to) for to in enrolled if to.name not in silent | strangers},
-        adjustments=seen(lambda: _adjustments(site), ()) if adjustable else (),
+        adjustments=seen(lambda: _adjustments(site, host), ()) if adjustable else (),
         lvm=seen(_lvm, None),
         unowned=seen(lambda: _unowned(site, host), {}),
         problems=tuple(problems),
@@ -195,15 +196,16 @@ def _state(site: Site, to: Peer) -> PeerState | OffsiteError:
     return PeerState(greeting.drbd_version, (datetime.fromisoformat(greeting.now) - middle).total_seconds())
 
 
-def _adjustments(site: Site) -> tuple[drbd.Adjustment, ...] | None:
+def _adjustments(site: Site, host: Host) -> tuple[drbd.Adjustment, ...] | None:
     done = run_program(drbd.DRY_ADJUST, accept=None)
     if done.returncode:
         return None
+    # The limits of a resync may be the schedule's now, and what a first sync does when the line is full is no file's.
+    ours = set() if site.line_share(datetime.now().astimezone()) == 100 else {"disk-options"}
+    if any(first_sync(host, resource) for resource in site.resources.values()):
+        ours.add("net-options")
     found = drbd.parse_adjustments(done.stdout.splitlines())
-    if site.line_share(datetime.now().astimezone()) == 100:
-        return found
-    # At this hour the limits of a resync are the schedule's and not the file's.
-    return tuple(adjustment for adjustment in found if adjustment.command != "disk-options")
+    return tuple(adjustment for adjustment in found if adjustment.command not in ours)
 
 
 def _lvm() -> lvm_filter.Settings | None:

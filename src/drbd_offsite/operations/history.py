@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from .. import journal
@@ -43,7 +44,7 @@ def keep(site: Site, host: Host) -> None:
     for name in site.resources.keys() & host.drbd.keys():
         before, seen = known.get(name), host.drbd[name]
         if before is None or not 0.0 <= at - before.at < LEAST_SECONDS:
-            notes[name] = pace.noted(before, seen, at)
+            notes[name] = pace.noted(before, seen, at, _turned(host, name))
             samples[name] = pace.sample(before, seen, host.ages.get(name))
     found, troubles = _into_history(samples, int(at)) if samples and installed() else ({}, [])
     for name, noted in notes.items():
@@ -51,6 +52,12 @@ def keep(site: Site, host: Host) -> None:
         journal.remember(HISTORY, name, pace.to_entry(replace(noted, averages=averages)))
     if troubles:
         raise ToolFailed(" ".join(troubles))
+
+
+def _turned(host: Host, name: str) -> float:
+    """When its server has last gone ahead, in seconds since 1970; 0 where the line takes what is written."""
+    overload = host.overloads.get(name)
+    return datetime.fromisoformat(overload.last).timestamp() if overload else 0.0
 
 
 def _forget(gone: set[str]) -> None:

@@ -9,7 +9,7 @@ from ..execute import execute
 from ..host import SERVING, consult, end_consultation, observe, unit_is
 from ..model import Flavour, Resource, Site
 from ..observed import Host, Operation, Role
-from ..plan import drilled, guards
+from ..plan import drilled, guards, overload
 from ..plan import rename as plan
 from ..plan.actions import Action, describe
 from ..plan.circle import RENAMING
@@ -25,6 +25,7 @@ from .drive import drive
 KINDS = (
     journal.HISTORY,
     report.LOST,
+    overload.KIND,
     restore_point.TAKEN,
     restore_point.DISCARDS,
     restore_point.KEPT,

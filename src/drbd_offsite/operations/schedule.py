@@ -1,4 +1,4 @@
-"""The watcher's duty of limiting resyncs to what the schedule leaves them, also while one runs."""
+"""The watcher's duty of telling the kernel what no file says, because it changes: with the hour, and with the state."""
 
 from datetime import datetime
 
@@ -6,22 +6,25 @@ from ..errors import ToolFailed
 from ..execute import execute
 from ..model import Site
 from ..observed import Host
-from ..plan import schedule as plan
+from ..plan import congestion, schedule
 from ..run import run
 from ..tools import drbd_dump
 
 
 def keep(site: Site, host: Host) -> None:
-    """A resource that was attached since the last look has the limits of its file, which are those of the whole line.
+    """A resource that was attached since the last look has what its file says: the limits of the whole line.
 
     Raises ToolFailed.
     """
     if not host.drbd:
         return
+    shown = run(drbd_dump.RUNNING).stdout
     try:
-        running = drbd_dump.parse_rates(run(drbd_dump.RUNNING).stdout)
+        limits = drbd_dump.parse_rates(shown)
     except ValueError as error:
         raise ToolFailed(f"What drbdsetup shows is not understood: {error}.") from error
     # The hours of [schedule] are those of the clock on the wall.
-    for step in plan.steps(site, running, datetime.now().astimezone()):
+    for step in schedule.steps(site, limits, datetime.now().astimezone()):
+        execute(step, site)
+    for step in congestion.steps(site, host, drbd_dump.parse_on_congestion(shown)):
         execute(step, site)

@@ -15,7 +15,7 @@ WIDTH = 110
 
 _TOPICS = (
     (
-        "A resync takes up to three quarters of the line (link_speed); a rate in DRBD's files is where it begins.",
+        "A resync takes what writes leave of the line (link_speed); a rate in DRBD's files is where it begins.",
         ("resync-rate", "c-plan-ahead", "c-delay-target", "c-fill-target", "c-max-rate", "c-min-rate", "resync-after"),
     ),
     (

@@ -192,7 +192,13 @@ def _replication(host: Host, seen: DrbdResource, device: PeerDevice) -> str:
             left += f", {amount(progress.speed_bytes)}/s"
         if progress.finish_seconds is not None:
             left += f", about {duration(progress.finish_seconds)} to go"
+    overload = host.overloads.get(seen.name)
     match device.replication:
+        case state if overload and overload.lasting and (state.resyncing or state.one_is_ahead):
+            return (
+                f"More is written than the line takes: the server has gone ahead of the backup {overload.turns} times "
+                f"since {overload.since}. The backup catches up when less is written: {left}."
+            )
         case ReplicationState.ESTABLISHED if device.out_of_sync_bytes:
             return (
                 f"{amount(device.out_of_sync_bytes)} are known to differ between the copies; what is written now is "
@@ -206,7 +212,7 @@ def _replication(host: Host, seen: DrbdResource, device: PeerDevice) -> str:
             return f"Syncing: {left}."
         case ReplicationState.PAUSED_SYNC_SOURCE | ReplicationState.PAUSED_SYNC_TARGET:
             return f"The sync waits for another resource's: {left}."
-        case ReplicationState.AHEAD | ReplicationState.BEHIND:
+        case state if state.one_is_ahead:
             return f"The link is too slow for what is being written; the backup catches up later: {left}."
         case ReplicationState.VERIFY_SOURCE | ReplicationState.VERIFY_TARGET:
             return f"Both copies are being compared: {left}."

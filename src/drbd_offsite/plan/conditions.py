@@ -56,6 +56,7 @@ def conditions(site: Site, host: Host, lost: Mapping[str, Mapping[str, Any]]) ->
 
 _NO_FAULT = (
     "unprotected",
+    "overload",
     "old",
     "too-slow",
     "restore-point",
@@ -223,6 +224,16 @@ _FAULTS = {
         "See to the line and to the other machine; drbd-offsite doctor names what is wrong. What is missing is sent "
         "by itself when they are connected again.",
     ),
+    "overload": _Fault(
+        "more is written than the line takes",
+        Level.UNPROTECTED,
+        "The data is served as ever. If this machine were lost now, the backup would take over from its restore point: "
+        "what was written since then would be lost.",
+        "The copy here is in the middle of being brought up to date, over and over. If the server were lost now, the "
+        "restore point would take over: what was written since then would be lost.",
+        "It catches up by itself when less is written; drbd-offsite history {0} shows when how much is. If that is so "
+        "each day, get a faster line, or move what writes so much to a volume that is not replicated.",
+    ),
     "unusable": _Fault(
         "there is no usable copy here",
         Level.BROKEN,
@@ -242,7 +253,7 @@ _FAULTS = {
     ),
 }
 
-_OF_THE_LINE = ("unprotected", "unusable", "differs")
+_OF_THE_LINE = ("unprotected", "overload", "unusable", "differs")
 """Faults that may pass by themselves, for as long as the configuration lets them."""
 
 
@@ -281,7 +292,10 @@ def _seen(site: Site, host: Host, resource: Resource) -> Iterator[str]:
     replication = device.replication if device else ReplicationState.OFF
     # A remark says it better, where there is one.
     remarked = {hold.set_by for hold in host.holds.get(resource.name, ())} & {"out-of-sync", "suspicious"}
-    if not seen.connected or replication in (ReplicationState.AHEAD, ReplicationState.BEHIND):
+    overload = host.overloads.get(resource.name)
+    if overload and overload.lasting and (replication.one_is_ahead or replication.resyncing):
+        yield "overload"
+    elif not seen.connected or replication.one_is_ahead:
         if Forbidden.CONNECT in wanted:
             broken_off = seen.disk is DiskState.INCONSISTENT and not seen.connected
             yield "unusable" if broken_off else "unprotected"

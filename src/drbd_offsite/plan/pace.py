@@ -28,7 +28,6 @@ LAG_SECONDS = 60.0
 
 BYTES_IN_MBIT = 125_000
 
-_TOO_SLOW = frozenset({ReplicationState.AHEAD, ReplicationState.BEHIND})
 _QUEUED = frozenset({ReplicationState.PAUSED_SYNC_SOURCE, ReplicationState.PAUSED_SYNC_TARGET})
 
 
@@ -66,7 +65,9 @@ def pace(site: Site, host: Host, resource: Resource) -> Pace | None:
     age = host.ages.get(resource.name)
     outstanding = _outstanding(seen)
     too_much = _too_much(site, host, resource)
-    verdict = _verdict(device, rates.drained, age, more_than_it_carries=too_much is not None)
+    overload = host.overloads.get(resource.name)
+    ahead = device is not None and (device.replication.one_is_ahead or (overload is not None and overload.lasting))
+    verdict = _verdict(device, rates.drained, age, ahead=ahead, more_than_it_carries=too_much is not None)
     eta = time_left(outstanding, rates.drained) if verdict is Verdict.CATCHING_UP and _runs(device) else None
     match verdict:
         case Verdict.UP_TO_DATE:
@@ -108,15 +109,15 @@ def _outstanding(seen: DrbdResource) -> int | None:
 
 
 def _verdict(
-    device: PeerDevice | None, drained: float | None, age: float | None, *, more_than_it_carries: bool
+    device: PeerDevice | None, drained: float | None, age: float | None, *, ahead: bool, more_than_it_carries: bool
 ) -> Verdict:
-    """``device`` is None without a connection."""
+    """``device`` is None without a connection; ``ahead``: at this moment, or again and again."""
     if device is None:
         return Verdict.NOT_CONNECTED
     if device.replication.sent_at_once:
         late = age is not None and age > LAG_SECONDS
         return Verdict.KEEPING_PACE if late or device.out_of_sync_bytes else Verdict.UP_TO_DATE
-    unknown = drained is None and device.replication not in _TOO_SLOW
+    unknown = drained is None and not ahead
     if unknown or device.replication in _QUEUED or (drained is not None and drained > 0):
         return Verdict.CATCHING_UP
     return Verdict.NEVER if more_than_it_carries else Verdict.FALLING_BEHIND
@@ -197,13 +198,19 @@ class Notes:
     averages: Averages = field(default_factory=Averages)
 
 
-def noted(before: Notes | None, seen: DrbdResource, at: float) -> Notes:
-    """With this look. A clock that was set back begins anew."""
+def noted(before: Notes | None, seen: DrbdResource, at: float, turned: float = 0.0) -> Notes:
+    """With this look. A clock that was set back begins anew.
+
+    ``turned`` is when the server has last gone ahead of the backup: what was seen before that says nothing of a
+    resync that goes on since then, once two looks have seen it.
+    """
     outstanding = _outstanding(seen)
     looks = before.looks if before and before.connected == seen.connected and before.at < at else ()
     looks = tuple((when, amount) for when, amount in looks if at - when <= LOOKS_SECONDS)
     if outstanding is not None:
         looks = (*looks, (at, outstanding))
+        calm = tuple(look for look in looks if look[0] > turned)
+        looks = calm if len(calm) > 1 else looks
     return Notes(at, seen.role is Role.PRIMARY, seen.connected, looks, before.averages if before else Averages())
 
 

@@ -172,6 +172,23 @@ def parse_running(text: str) -> dict[str, tuple[Volume, ...]]:
     return {name: tuple(map(_running_volume, _VOLUME.findall(body))) for name, body in _RESOURCE.findall(text)}
 
 
+_NET = re.compile(r"^ {4}net \{$(.*?)^ {4}\}$", re.MULTILINE | re.DOTALL)
+
+
+def parse_on_congestion(text: str) -> dict[str, str]:
+    """The output of `RUNNING`: what each resource does when its line is full.
+
+    DRBD 9 has it elsewhere and is not in it.
+    """
+    found = {}
+    for name, body in _RESOURCE.findall(text):
+        if net := _NET.search(body):
+            policy = re.search(r"^\s+on-congestion\s+([a-z-]+);", net[1], re.MULTILINE)
+            # What is not shown has the usual value (drbd_limits.h of 8.4).
+            found[name] = policy[1] if policy else "block"
+    return found
+
+
 _RATES = re.compile(r"^\s+device\s+minor (\d+);.*?^\s+disk \{$(.*?)^\s+\}$", re.MULTILINE | re.DOTALL)
 
 

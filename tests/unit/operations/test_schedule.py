@@ -6,15 +6,17 @@ import pytest
 
 from drbd_offsite.errors import ToolFailed
 from drbd_offsite.model import Hours
+from drbd_offsite.observed import DiskState, ReplicationState
 from drbd_offsite.operations import schedule
 from drbd_offsite.tools import drbd, drbd_dump
 
 from .. import make
 from ..conftest import Programs
 
-SHOWN = (Path(__file__).parents[2] / "data/adopt/show.txt").read_text()
+SHOWN = (Path(__file__).parents[2] / "data/adopt/show.txt").read_text().replace("9155k", "12207k")
 ALWAYS = ((Hours.parse("mon-sun 00:00-24:00"), 50),)
-HALF = drbd.resync_rate(0, 4577, 1024, 305)
+HALF = drbd.resync_rate(0, 6103, 1024, 305)
+LINE = ("ipv4:10.89.33.1:7789", "ipv4:10.89.33.2:7789")
 HOST = make.host(drbd=[make.seen()])
 
 
@@ -31,12 +33,23 @@ def test_without_a_schedule_the_whole_line_is_what_the_files_say(programs: Progr
     assert programs.ran == [drbd_dump.RUNNING]
 
 
+def test_a_first_sync_makes_writes_wait_and_its_end_lets_them_go(programs: Programs) -> None:
+    first = make.seen(replication=ReplicationState.SYNC_SOURCE, peer_disk=DiskState.INCONSISTENT)
+    block, pull_ahead = (drbd.on_congestion(*LINE, policy) for policy in ("block", "pull-ahead"))
+    programs.allow(drbd_dump.RUNNING, SHOWN, SHOWN.replace("pull-ahead", "block"))
+    programs.allow(block)
+    programs.allow(pull_ahead)
+    schedule.keep(make.site(), make.host(drbd=[first]))
+    schedule.keep(make.site(), HOST)
+    assert programs.ran == [drbd_dump.RUNNING, block, drbd_dump.RUNNING, pull_ahead]
+
+
 def test_where_nothing_is_up_nobody_is_asked(programs: Programs) -> None:
     schedule.keep(make.site(schedule=ALWAYS), make.host())
     assert not programs.ran
 
 
 def test_numbers_that_are_not_understood_change_nothing(programs: Programs) -> None:
-    programs.allow(drbd_dump.RUNNING, SHOWN.replace("9155k", "9155x"))
+    programs.allow(drbd_dump.RUNNING, SHOWN.replace("12207k", "12207x"))
     with pytest.raises(ToolFailed, match="not understood"):
         schedule.keep(make.site(schedule=ALWAYS), HOST)

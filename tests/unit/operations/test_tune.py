@@ -170,14 +170,14 @@ def test_a_rate_is_in_force_on_both_machines_and_the_rest_of_the_file_is_kept(se
     assert change("resync_rate", "500", told=told.append) == "500"
     server.settled("resync_rate", "500")
     assert server.kernel[1] | {"c-max-rate": "500k", "c-min-rate": "125k", "c-fill-target": "64k"} == server.kernel[1]
-    assert server.kernel[0]["c-max-rate"] == "9155k", "the others keep theirs"
+    assert server.kernel[0]["c-max-rate"] == "12207k", "the others keep theirs"
     assert "# whose they are" in config.PATH.read_text()
     assert told[0].startswith("ask backup to tune")
     assert any("--c-max-rate=500k" in line for line in told)
     assert not any(make.SECRET in line for line in told)
     change("resync_rate", "0")
     server.settled("resync_rate", "0")
-    assert server.kernel[1]["c-max-rate"] == "9155k"
+    assert server.kernel[1]["c-max-rate"] == "12207k"
 
 
 def test_a_priority_moves_the_resource_and_its_neighbours(server: Pair) -> None:

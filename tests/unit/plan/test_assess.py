@@ -12,6 +12,7 @@ from drbd_offsite.observed import (
     DrbdResource,
     Forbidden,
     Host,
+    Overload,
     Progress,
     ReplicationState,
     Role,
@@ -84,6 +85,18 @@ def test_what_a_connection_is_doing_is_said_in_plain_words(replication: str, wor
     found = at(make.seen(replication=ReplicationState(replication)))
     assert words in found.sentences[0]
     assert found.level is Level.CATCHING_UP
+
+
+@pytest.mark.parametrize("replication", ["Ahead", "Behind", "SyncSource", "PausedSyncS"])
+def test_one_sentence_tells_of_an_overload_whatever_the_state_of_the_moment(replication: str) -> None:
+    seen = make.seen(replication=ReplicationState(replication), out_of_sync_bytes=make.MIB)
+    lasting = Overload("2026-11-22T12:00:00+00:00", 14, "2026-11-22T12:02:00+00:00")
+    (said,) = at(seen, overloads={"test_a": lasting}).sentences
+    assert said.startswith("More is written than the line takes")
+    assert "14 times since 2026-11-22T12:00:00+00:00" in said
+    assert said.endswith("1.0 MiB left.")
+    burst = at(seen, overloads={"test_a": replace(lasting, turns=1)})
+    assert burst == at(seen)
 
 
 def test_a_missing_tunnel_is_told_from_a_missing_peer() -> None:

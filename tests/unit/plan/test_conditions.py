@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,6 +14,7 @@ from drbd_offsite.observed import (
     Forbidden,
     Host,
     LastDrill,
+    Overload,
     Rates,
     ReplicationState,
     Role,
@@ -112,6 +114,22 @@ def test_what_the_state_shows_is_told_after_a_while(
     assert words in found.text
     assert f"This is {flavour}, the {flavour}." in found.text
     assert "drbd-offsite status test_a" in found.text
+
+
+@pytest.mark.parametrize(
+    ("flavour", "states"), [(SERVER, ("Ahead", "SyncSource")), (BACKUP, ("Behind", "SyncTarget", "PausedSyncT"))]
+)
+def test_an_overload_is_one_condition_however_its_states_change(flavour: Flavour, states: Sequence[str]) -> None:
+    """With one for each state, none would ever have lasted long enough to be told."""
+    role = Role.PRIMARY if flavour is SERVER else Role.SECONDARY
+    overloads = {"test_a": Overload("2026-11-22T12:00:00+00:00", 3, "2026-11-22T12:02:00+00:00")}
+    for state in states:
+        seen = make.seen(role=role, replication=ReplicationState(state), peer_disk=DiskState.UP_TO_DATE)
+        (found,) = look(seen, flavour=flavour, overloads=overloads).values()
+        assert (found.key, found.level) == ("test_a overload", Level.UNPROTECTED)
+        assert found.patience == timedelta(minutes=15)
+        assert "gone ahead of the backup 3 times" in found.text
+        assert "restore point" in found.text
 
 
 def test_a_lost_connection_is_told_of_the_resource_and_later_of_the_peer() -> None:

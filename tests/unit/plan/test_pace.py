@@ -14,6 +14,7 @@ from drbd_offsite.observed import (
     DiskState,
     DrbdResource,
     Host,
+    Overload,
     Progress,
     Rates,
     ReplicationState,
@@ -68,6 +69,13 @@ def test_a_resync_has_an_end_when_two_looks_show_how_fast_it_goes() -> None:
     assert result.sentence == (
         "Catching up: 1.0 GiB left, 1.0 MiB/s, about 17 min to go. The copy has everything up to 2 h 5 min ago."
     )
+
+
+def test_a_resync_that_is_given_up_again_and_again_catches_nothing_up() -> None:
+    overloads = {"test_a": Overload("2026-11-22T12:00:00+00:00", 3, "2026-11-22T12:02:00+00:00")}
+    result = found(make.seen(out_of_sync_bytes=GIB, **SYNCING), overloads=overloads)
+    assert result.verdict is Verdict.FALLING_BEHIND
+    assert result.sentence.startswith("Falling behind: 1.0 GiB outstanding")
 
 
 @pytest.mark.parametrize(("kernel", "said"), [(None, False), (1000, False), (1900, False), (2100, True), (400, True)])
@@ -226,6 +234,18 @@ def test_looks_show_how_fast_it_goes() -> None:
     assert pace.drained(notes.looks) == MIB
     assert pace.drained(notes.looks[:1]) is None
     assert pace.drained([(60.0, 5), (60.0, 4)]) is None
+
+
+def test_a_resync_after_an_overload_is_told_by_what_it_does_since_then() -> None:
+    left = (500, 600, 540, 480)
+    notes = None
+    for minute, amount in enumerate(left):
+        seen = make.seen(out_of_sync_bytes=amount * MIB, **SYNCING)
+        notes = pace.noted(notes, seen, 60.0 * minute, turned=50.0)
+        if minute == 1:
+            assert len(notes.looks) == 2, "one look at a resync says nothing yet"
+    assert notes is not None
+    assert pace.drained(notes.looks) == MIB
 
 
 def test_a_connection_that_comes_or_goes_and_a_clock_that_is_set_back_begin_anew() -> None:

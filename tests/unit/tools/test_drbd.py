@@ -425,7 +425,7 @@ def test_any_text_of_drbdadm_is_read(lines: list[str]) -> None:
 
 @pytest.mark.skipif(shutil.which("drbdadm") is None, reason="drbdadm is not installed")
 @pytest.mark.parametrize(
-    ("rate", "expected"), [("9155k", set()), ("4000k", {("disk-options", "0")})], ids=["the same", "another rate"]
+    ("rate", "expected"), [("12207k", set()), ("4000k", {("disk-options", "0")})], ids=["the same", "another rate"]
 )
 def test_the_real_drbdadm_says_so_where_the_kernel_runs_something_else(
     rate: str, expected: set[tuple[str, str]], tmp_path: Path
@@ -438,7 +438,7 @@ def test_the_real_drbdadm_says_so_where_the_kernel_runs_something_else(
         f"#!/bin/sh\ncat <<'END'\nresource test_a {{ net {{ {net} protocol A; }}\n"
         "_remote_host { address ipv4 10.89.33.2:7789; }\n_this_host { address ipv4 10.89.33.1:7789;\n"
         'volume 0 { device minor 0; disk "/dev/local/test_a"; meta-disk "/dev/local/drbd_meta" [ 0 ];\n'
-        f"disk {{ {disk.replace('9155k', rate)} }} }} }} }}\nEND\n"
+        f"disk {{ {disk.replace('12207k', rate)} }} }} }} }}\nEND\n"
     )
     setup.chmod(0o755)
     (tmp_path / "test.conf").write_text(resource)

@@ -164,6 +164,13 @@ def test_a_limit_that_is_not_shown_is_the_usual_one() -> None:
     assert set(drbd_dump.parse_rates(shown).values()) == {ResyncLimits(102400, 250, 50)}
 
 
+def test_what_happens_when_the_line_is_full_is_read_and_what_is_not_shown_is_the_usual() -> None:
+    text = (DATA / "show.txt").read_text()
+    assert drbd_dump.parse_on_congestion(text) == {"test_a": "pull-ahead"}
+    shown = re.sub(r"^\s+on-congestion.*\n", "", text, flags=re.MULTILINE)
+    assert drbd_dump.parse_on_congestion(shown) == {"test_a": "block"}
+
+
 @given(st.text())
 def test_anything_at_all_runs_nothing_that_we_know(text: str) -> None:
     assert isinstance(drbd_dump.parse_running(text), dict)
