@@ -1,5 +1,6 @@
 """The watcher's duty of limiting resyncs to what the schedule leaves them, also while one runs."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from ..errors import ToolFailed
@@ -7,6 +8,7 @@ from ..execute import execute
 from ..model import Site
 from ..observed import Host
 from ..plan import schedule as plan
+from ..plan.actions import Run
 from ..run import run
 from ..tools import drbd_dump
 
@@ -16,6 +18,12 @@ def keep(site: Site, host: Host) -> None:
 
     Raises ToolFailed.
     """
+    for step in remaining(site, host):
+        execute(step, site)
+
+
+def remaining(site: Site, host: Host) -> Iterator[Run]:
+    """What brings the kernel's limits to those of this hour. Raises ToolFailed."""
     if not host.drbd:
         return
     try:
@@ -23,5 +31,4 @@ def keep(site: Site, host: Host) -> None:
     except ValueError as error:
         raise ToolFailed(f"What drbdsetup shows is not understood: {error}.") from error
     # The hours of [schedule] are those of the clock on the wall.
-    for step in plan.steps(site, running, datetime.now().astimezone()):
-        execute(step, site)
+    yield from plan.steps(site, running, datetime.now().astimezone())
