@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from . import wire
-from .model import RESOURCE_NAME, TUNABLE, MetadataPlace, Replica, Turn, VolumeName
+from .model import LINK_SPEEDS, RESOURCE_NAME, TUNABLE, MetadataPlace, Replica, Turn, VolumeName
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOSTNAME = re.compile(rf"(?=.{{1,64}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
@@ -121,6 +121,16 @@ class Tune:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSpeed:
+    """Give the line to the asking peer another speed, in the configuration, the rendered files and the kernel."""
+
+    VERB: ClassVar[str] = "set-speed"
+    link_speed: int = wire.whole(LINK_SPEEDS[0], LINK_SPEEDS[-1])
+    only_check: bool = wire.checked(lambda v: isinstance(v, bool))
+    """Refuse what would be refused, and do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rename:
     """Let a resource have another name; its volume, slot, minor and port stay."""
 
@@ -211,6 +221,7 @@ Request = (
     | Enlarge
     | Release
     | Tune
+    | SetSpeed
     | Rename
     | Connect
     | Stand
@@ -302,11 +313,24 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreed:
+    """That machine takes part in measuring the line, within bounds of its own (`protocol.TAKE`, `protocol.GIVE`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An `operations.flow.Counted` as it travels."""
+
+    size_bytes: int = wire.whole(1, _MAX_VOLUME)
+    microseconds: int = wire.whole(1, 10**9)
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """It was done, or there was nothing to do."""
 
 
-Answer = Greeting | MachineReport | Replicated | Enlarged | Stance | Passed | Done
+Answer = Greeting | MachineReport | Replicated | Enlarged | Stance | Passed | Agreed | Arrived | Done
 
 ANSWERS: Mapping[type[Request], type[Answer]] = {
     Hello: Greeting,
@@ -316,6 +340,7 @@ ANSWERS: Mapping[type[Request], type[Answer]] = {
     Enlarge: Enlarged,
     Release: Done,
     Tune: Done,
+    SetSpeed: Done,
     Rename: Done,
     Connect: Done,
     Stand: Stance,

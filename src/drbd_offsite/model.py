@@ -21,6 +21,9 @@ PRIORITIES = range(-100, 101)
 RESYNC_RATES = range(250, 4 * 2**20 + 1)
 """KiB a second that DRBD takes as a limit (drbd_limits.h, C_MAX_RATE); a resource with another one is not read."""
 
+LINK_SPEEDS = range(1, 100001)
+"""Mbit/s."""
+
 TUNABLE = ("priority", "resync_rate", "alerts")
 """Keys of a resource that ``set`` changes while it is in use, on both machines."""
 
@@ -208,7 +211,7 @@ class Peer:
     hostname: str
     fingerprint: str
     link_speed: int
-    """Mbit/s, of the slower direction."""
+    """One of `LINK_SPEEDS`, of the slower direction."""
     tunnel: Tunnel
 
     @property

@@ -264,7 +264,8 @@ class Operation:
     @property
     def finished_by(self) -> str:
         """The verb that a person runs again; the backup's own are halves of the server's."""
-        return {"replicate": "add", "release": "remove", "serve": "up"}.get(self.verb, self.verb)
+        by = {"replicate": "add", "release": "remove", "serve": "up", "link-speed": "measure-link --apply"}
+        return by.get(self.verb, self.verb)
 
     @property
     def finished_where(self) -> str:

@@ -51,6 +51,11 @@ def lines(site: Site, peer: Peer) -> tuple[str, ...]:
     return (*_line(site, peer, "ssh", CONNECT_SECONDS), protocol.LINES)
 
 
+def measuring(site: Site, peer: Peer, *, gives: bool) -> tuple[str, ...]:
+    """The command that does the peer's part in measuring the line: it gives bytes, or takes them and counts."""
+    return (*_line(site, peer, "ssh", CONNECT_SECONDS), protocol.GIVE if gives else protocol.TAKE)
+
+
 def stream(site: Site, peer: Peer, name: str) -> tuple[str, ...]:
     """The command whose input and output are those of the rsync that reads the peer's copy of ``name``."""
     return (*_line(site, peer, "ssh", CONNECT_SECONDS), protocol.FILES, name)

@@ -1,4 +1,4 @@
-"""The peer's one request, from sshd's standard input to standard output; or many, or what its rsync has to say to ours.
+"""The peer's one request, from sshd's standard input to standard output; or many, or its half of a stream of bytes.
 
 Which peer it is, and whether it holds its own key or only an invitation's, is in the command that
 authorized_keys fixes for the key; nothing that the peer sends can change it.
@@ -22,6 +22,8 @@ def serve(peer: str, enrolling: bool) -> int:
     name = protocol.shared_files(command)
     if name is not None:
         return _files(peer, enrolling, name)
+    if command in (protocol.TAKE, protocol.GIVE):
+        return _measure(peer, enrolling, gives=command == protocol.GIVE)
     if command == protocol.LINES:
         while line := sys.stdin.buffer.readline(protocol.MAX_BYTES + 1):
             code = _serve_one(peer, enrolling, line)
@@ -50,9 +52,7 @@ def _files(peer: str, enrolling: bool, name: str) -> int:
     """Between the peer's rsync and the one here; what is said of errors it prints."""
     try:
         site = config.load()
-        _known(site, peer)
-        if enrolling:
-            raise BadRequest("An invitation's key may enrol and nothing else.")
+        _its_own_key(site, peer, enrolling)
         from .operations import share
 
         share.relay(site, peer, name, sys.stdin.fileno(), sys.stdout.fileno())
@@ -61,6 +61,33 @@ def _files(peer: str, enrolling: bool, name: str) -> int:
         sys.stderr.write(f"{error.message} {error.hint}\n")
         return error.exit_code
     return ExitCode.DONE
+
+
+def _measure(peer: str, enrolling: bool, *, gives: bool) -> int:
+    """Take part in measuring the line: answers a line each, and bytes between them."""
+    try:
+        site = config.load()
+        _its_own_key(site, peer, enrolling)
+        from .operations import measure
+
+        for answer in measure.take_part(site, peer, sys.stdin.fileno(), sys.stdout.fileno(), gives=gives):
+            sys.stdout.write(f"{protocol.encode_answer(answer)}\n")
+            sys.stdout.flush()
+    except ConnectionError:  # nobody is left to be told
+        return ExitCode.FAILED
+    except (OffsiteError, OSError) as error:
+        said = error if isinstance(error, OffsiteError) else SystemFailed(error)
+        _note(peer, said)
+        code = _say_no(said)
+        sys.stdout.write("\n")
+        return code
+    return ExitCode.DONE
+
+
+def _its_own_key(site: Site, peer: str, enrolling: bool) -> None:
+    _known(site, peer)
+    if enrolling:
+        raise BadRequest("An invitation's key may enrol and nothing else.")
 
 
 def _note(peer: str, error: OffsiteError) -> None:
@@ -104,10 +131,8 @@ def _answer(site: Site, peer: str, enrolling: bool, request: messages.Request) -
             from .operations import remove
 
             return remove.release(site, peer, request)
-        case messages.Tune():
-            from .operations import tune
-
-            return tune.tune(site, peer, request)
+        case messages.Tune() | messages.SetSpeed():
+            return _tune(site, peer, request)
         case messages.Rename():
             from .operations import rename
 
@@ -118,6 +143,14 @@ def _answer(site: Site, peer: str, enrolling: bool, request: messages.Request) -
             if isinstance(request, messages.Hello):
                 return enrol.hello(site, peer)
             return enrol.enrol(site, peer, request, datetime.now(UTC))
+
+
+def _tune(site: Site, peer: str, request: messages.Tune | messages.SetSpeed) -> messages.Done:
+    from .operations import speed, tune
+
+    if isinstance(request, messages.SetSpeed):
+        return speed.follow(site, peer, request)
+    return tune.tune(site, peer, request)
 
 
 def _as_it_runs(

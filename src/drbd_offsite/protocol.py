@@ -20,6 +20,10 @@ MAX_BYTES = 65536
 
 FILES = "files"
 """In the place of a request, as the command for sshd and with a resource's name: the bytes that rsync exchanges."""
+TAKE, GIVE = "measure take", "measure give"
+"""In the place of a request, as the command for sshd: take the bytes that come and count them, or give some. The answer
+to it is a line, some bytes are sent back as they come (the round trip), and then the bytes that are counted follow.
+"""
 LINES = "lines"
 """In the place of a request, as the command for sshd: a request a line, and its answer a line, until the input ends."""
 

@@ -233,7 +233,7 @@ class Stream:
 
 
 class Dialogue:
-    """A program that answers each line with a line, until it is closed."""
+    """A program that answers each line with a line, or talks in bytes, until it is closed."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         """Raises ToolFailed where it cannot be started. What it complains about goes where ours does."""
@@ -247,26 +247,43 @@ class Dialogue:
 
     def ask(self, line: str, seconds: float) -> str:
         """Its answer to a line. Raises ToolFailed for none in time, and where it has ended."""
-        until = time.monotonic() + seconds
-        answer = b""
         try:
             self._process.stdin.write(line.encode() + b"\n")  # type: ignore[union-attr]
             self._process.stdin.flush()  # type: ignore[union-attr]
-            while not answer.endswith(b"\n"):
-                data = self._read(until)
-                if not data:
-                    raise ToolFailed(f"{self._name} has ended.")
-                answer += data
         except OSError as error:  # EPIPE
             raise ToolFailed(f"{self._name} has ended: {error.strerror}.") from error
+        return self.hear(seconds)
+
+    def hear(self, seconds: float) -> str:
+        """A line that it says by itself. Raises ToolFailed as `ask` does."""
+        until = time.monotonic() + seconds
+        answer = b""
+        while not answer.endswith(b"\n"):
+            data = self._read(until)
+            if not data:
+                raise ToolFailed(f"{self._name} has ended.")
+            answer += data
         return answer.decode(errors="replace")
 
+    @property
+    def source(self) -> int:
+        """The descriptor that what it says is read from."""
+        return self._process.stdout.fileno()  # type: ignore[union-attr]
+
+    @property
+    def sink(self) -> int:
+        """The descriptor that it is told by; it blocks nobody else."""
+        return self._process.stdin.fileno()  # type: ignore[union-attr]
+
+    def end(self) -> None:
+        """It is told no more, and may go on saying."""
+        self._process.stdin.close()  # type: ignore[union-attr]
+
     def _read(self, until: float) -> bytes:
-        descriptor = self._process.stdout.fileno()  # type: ignore[union-attr]
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
+        ready, _, _ = select.select([self.source], [], [], max(0.0, until - time.monotonic()))
         if not ready:
             raise ToolFailed(f"{self._name} did not answer in time.")
-        return os.read(descriptor, 65536)
+        return os.read(self.source, 65536)
 
     def close(self) -> None:
         with suppress(OSError), self._process:  # what was not written to it yet

@@ -97,3 +97,9 @@ def test_files_come_over_the_same_line_and_are_asked_for_in_the_command() -> Non
 
 def test_many_requests_go_through_one_connection() -> None:
     assert peer.lines(SITE, SITE.peers["backup"]) == (*ARGV, "lines")
+
+
+def test_the_line_is_measured_over_the_line() -> None:
+    for gives, command in ((True, "measure give"), (False, "measure take")):
+        assert peer.measuring(SITE, SITE.peers["backup"], gives=gives) == (*ARGV, command)
+        assert protocol.shared_files(command) is None

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drbd_offsite import config, journal, messages, peer_service, protocol
-from drbd_offsite.errors import ExitCode, Refused
+from drbd_offsite.errors import ExitCode, Refused, ToolFailed
 from drbd_offsite.model import Flavour
-from drbd_offsite.operations import enrol, half, share
+from drbd_offsite.operations import enrol, half, measure, share
 
 from .conftest import Programs
 from .operations.test_half import REQUEST, bare
@@ -283,6 +284,83 @@ def test_what_is_not_shared_now_is_said(backup: World) -> None:
 def test_any_other_command_is_none(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_ORIGINAL_COMMAND", command)
     assert serve(messages.Report())[0] == ExitCode.DONE
+
+
+# -- what the line is measured by ------------------------------------------------------------------------
+
+
+def measuring(command: str, peer: str = "server", *, enrolling: bool = False) -> tuple[int, list[str]]:
+    """The exit code and the lines that were answered."""
+    stdout = SimpleNamespace(fileno=lambda: 8, flush=lambda: None)
+    said = io.StringIO()
+    stdout.write = said.write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSH_ORIGINAL_COMMAND", command)
+        patch.setattr(sys, "stdin", SimpleNamespace(fileno=lambda: 7))
+        patch.setattr(sys, "stdout", stdout)
+        code = peer_service.serve(peer, enrolling=enrolling)
+    return code, said.getvalue().splitlines()
+
+
+@pytest.mark.usefixtures("backup")
+@pytest.mark.parametrize(("command", "gives"), [(protocol.TAKE, False), (protocol.GIVE, True)])
+def test_it_takes_part_in_measuring_the_line_with_an_answer_a_line(
+    command: str, gives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[object] = []
+
+    def take_part(_: object, *ends: object, gives: bool) -> Iterator[messages.Answer]:
+        parts.append((*ends, gives))
+        yield messages.Agreed()
+        yield messages.Arrived(1000, 10)
+
+    monkeypatch.setattr(measure, "take_part", take_part)
+    code, said = measuring(command)
+    assert code == ExitCode.DONE
+    assert parts == [("server", 7, 8, gives)]
+    assert protocol.decode_answer(messages.Agreed, said[0]) == messages.Agreed()
+    assert protocol.decode_answer(messages.Arrived, said[1]) == messages.Arrived(1000, 10)
+
+
+@pytest.mark.usefixtures("backup")
+@pytest.mark.parametrize(
+    ("peer", "enrolling", "why"),
+    [("server", True, "may enrol and nothing else"), ("stranger", False, "no peer stranger")],
+)
+def test_the_line_is_measured_with_a_peer_s_own_key_only(peer: str, enrolling: bool, why: str) -> None:
+    code, said = measuring(protocol.GIVE, peer, enrolling=enrolling)
+    assert (code, len(said)) == (ExitCode.REFUSED, 1)
+    with pytest.raises(Refused, match=why):
+        protocol.decode_answer(messages.Agreed, said[0])
+    assert journal.events()[-1]["event"] == "bad-request"
+
+
+@pytest.mark.usefixtures("backup")
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (Refused("the line is needed"), ExitCode.REFUSED, 1),
+        (ToolFailed("nothing came"), ExitCode.FAILED, 1),
+        (OSError(errno.ENOSPC, "No space left"), ExitCode.FAILED, 1),
+        (BrokenPipeError(), ExitCode.FAILED, 0),
+    ],
+)
+def test_why_it_does_not_go_on_is_an_answer_too(
+    error: Exception, code: ExitCode, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_part(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(measure, "take_part", take_part)
+    ended, said = measuring(protocol.TAKE)
+    assert (ended, len(said)) == (code, lines)
+
+
+@pytest.mark.usefixtures("backup")
+def test_another_speed_of_the_line_is_the_asking_peer_s(backup: World) -> None:
+    assert serve(messages.SetSpeed(7, only_check=False))[0] == ExitCode.DONE
+    assert config.load().peers["server"].link_speed == 7
+    assert backup.machine.log == []
 
 
 def test_every_request_is_served(backup: World, monkeypatch: pytest.MonkeyPatch) -> None:

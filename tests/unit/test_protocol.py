@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drbd_offsite import messages, protocol
 from drbd_offsite.errors import BadRequest, Held, OffsiteError, PeerUnreachable, Refused
-from drbd_offsite.model import TUNABLE
+from drbd_offsite.model import LINK_SPEEDS, TUNABLE
 
 from . import make
 
@@ -45,6 +45,7 @@ REQUESTS = st.one_of(
     st.builds(messages.Enlarge, NAME, SIZE, st.booleans()),
     st.builds(messages.Release, NAME, HALF, st.booleans(), st.booleans()),
     st.builds(messages.Rename, NAME, NAME, HALF, st.booleans()),
+    st.builds(messages.SetSpeed, st.sampled_from([LINK_SPEEDS[0], 7, LINK_SPEEDS[-1]]), st.booleans()),
     st.builds(
         messages.Tune,
         NAME,
@@ -65,6 +66,8 @@ RESOURCE = st.builds(messages.ResourceReport, NAME, WORD, WORD, WORD, st.integer
 ANSWERS = st.one_of(
     st.builds(messages.Passed, st.lists(st.builds(messages.Complete, NAME, INSTANT), max_size=3)),
     st.just(messages.Done()),
+    st.just(messages.Agreed()),
+    st.builds(messages.Arrived, SIZE, st.integers(1, 10**9)),
     st.builds(messages.Greeting, HOSTNAME, WORD, WORD, INSTANT),
     st.builds(messages.MachineReport, HOSTNAME, WORD, st.lists(RESOURCE, max_size=3)),
     st.builds(messages.Replicated, HALF, SIZE, st.booleans(), SIZE),
@@ -325,6 +328,23 @@ def test_what_cannot_be_tuned_is_refused_before_it_is_looked_at(field: str, valu
     refused(message(messages.Tune("test_a", "alerts", "all", only_check=True)) | {field: value})
 
 
+@pytest.mark.parametrize("link_speed", [0, -1, 100001, 7.0, "7", True, None, [], 10**400])
+def test_a_speed_that_no_line_can_be_configured_with_is_refused(link_speed: object) -> None:
+    refused(message(messages.SetSpeed(7, only_check=True)) | {"link_speed": link_speed})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("size_bytes", 0), ("size_bytes", -1), ("size_bytes", 2**60 + 1), ("size_bytes", 1.5), ("microseconds", 0),
+     ("microseconds", 10**9 + 1), ("microseconds", True), ("microseconds", "1")],
+)  # fmt: skip
+def test_what_cannot_have_arrived_is_refused(field: str, value: object) -> None:
+    whole = json.loads(protocol.encode_answer(messages.Arrived(1000, 1000)))
+    whole["answer"][field] = value
+    with pytest.raises(BadRequest):
+        protocol.decode_answer(messages.Arrived, json.dumps(whole))
+
+
 RELEASE = messages.Release("test_a", messages.Half.of(make.replica()), delete_copy=False, only_check=False)
 ENLARGE = messages.Enlarge("test_a", 2**30, only_check=False)
 RENAME = messages.Rename("test_a", "test_b", messages.Half.of(make.replica()), only_check=False)
@@ -351,7 +371,7 @@ def test_each_request_has_one_kind_of_answer() -> None:
 
 def test_the_vocabulary_is_fixed() -> None:
     assert {kind.VERB for kind in get_args(messages.Request)} == {
-        "hello", "enrol", "report", "replicate", "enlarge", "release", "tune", "rename", "connect",
+        "hello", "enrol", "report", "replicate", "enlarge", "release", "tune", "set-speed", "rename", "connect",
         "stand", "take", "share", "unshare", "marks",
     }  # fmt: skip
     assert all(dataclasses.is_dataclass(kind) for kind in (*get_args(messages.Request), *KINDS))

@@ -321,3 +321,16 @@ def test_one_that_does_not_answer_is_not_waited_for() -> None:
     assert time.monotonic() - begun < 10
     with pytest.raises(ToolFailed, match="nowhere could not be started"):
         Dialogue(["nowhere"])
+
+
+def test_a_program_may_speak_first_and_go_on_in_bytes() -> None:
+    found = Dialogue(["sh", "-c", "echo ready; head -c 3; cat >/dev/null; echo done; exec sleep 60"])
+    assert found.hear(20.0) == "ready\n"
+    os.write(found.sink, b"abc")
+    assert os.read(found.source, 3) == b"abc"
+    found.end()
+    assert found.hear(20.0) == "done\n", "it was told no more, and could go on"
+    with pytest.raises(ToolFailed, match="sh did not answer in time"):
+        found.hear(0.1)
+    found.close()
+    assert found._process.returncode is not None

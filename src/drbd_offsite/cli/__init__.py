@@ -19,6 +19,7 @@ VERBS = {
     "grow": "on the server: enlarge a resource on both machines, while it is in use",
     "remove": "on the server: make a plain volume of a resource again",
     "set": "on the server: change a resource's priority, resync rate or alerts on both machines, while it is in use",
+    "measure-link": "on the server: measure how fast the line to the backup is, and whether its configured speed fits",
     "rename": "on the server: give a resource another name on both machines",
     "replace-backup": "on the server: give another machine, which has joined in the backup's place, every copy anew",
     "up": "attach, promote (on the server) and connect",

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from .. import alert, config, files, hooks, keys, messages, peer
+from .. import alert, config, files, hooks, journal, keys, messages, peer
 from ..errors import ExitCode, OffsiteError, ToolFailed
 from ..host import metadata_found, survey
 from ..model import MetadataPlace, Peer, Site
 from ..observed import Host
 from ..operations import drill, serve
 from ..operations.apply import outdated_files
+from ..plan import measure
 from ..plan.congestion import first_sync
 from ..plan.diagnosis import Finding, Severity
 from ..plan.examine import DRBD_UTILS_UNIT, Facts, PeerState, enabled_units, examine, units
@@ -102,11 +103,17 @@ def _facts(site: Site, host: Host) -> Facts:
         alerts=tuple(alert.troubles(site)),
         scripts=tuple(_scripts()),
         peers={to.name: _state(site, to) for to in enrolled if to.name not in silent | strangers},
+        measured=_measured(),
         adjustments=seen(lambda: _adjustments(site, host), ()) if adjustable else (),
         lvm=seen(_lvm, None),
         unowned=seen(lambda: _unowned(site, host), {}),
         problems=tuple(problems),
     )
+
+
+def _measured() -> dict[str, measure.Measured]:
+    known = journal.remembered(measure.KIND)
+    return {name: found for name, entry in known.items() if (found := measure.from_entry(entry)) is not None}
 
 
 def _those(state: str, *units: str) -> set[str]:

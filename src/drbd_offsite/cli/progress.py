@@ -36,21 +36,38 @@ def follow(site: Site, name: str, say: Describe) -> None:
     _show(site, of_one)
 
 
-def _show(site: Site, say: Callable[[Host], tuple[str, bool]]) -> None:
-    terminal = sys.stderr.isatty()
-    host = observe(site)
-    last_line = -LINE_SECONDS
-    while True:
-        line, finished = say(host)
-        if terminal:
-            sys.stderr.write(f"\r\x1b[K{line}")
+class Line:
+    """One line that says how far something is: always the same one on a terminal, now and then a new one elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._last = -LINE_SECONDS
+        self._open = False
+
+    def show(self, text: str, *, last: bool = False) -> None:
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
-        elif finished or time.monotonic() - last_line >= LINE_SECONDS:
-            print(line, file=sys.stderr, flush=True)
-            last_line = time.monotonic()
+            self._open = True
+        elif last or time.monotonic() - self._last >= LINE_SECONDS:
+            print(text, file=sys.stderr, flush=True)
+            self._last = time.monotonic()
+
+    def end(self) -> None:
+        """What comes next begins a line of its own."""
+        if self._open:
+            print(file=sys.stderr)
+            self._open = False
+
+
+def _show(site: Site, say: Callable[[Host], tuple[str, bool]]) -> None:
+    line = Line()
+    host = observe(site)
+    while True:
+        text, finished = say(host)
+        line.show(text, last=finished)
         if finished:
-            if terminal:
-                print(file=sys.stderr)
+            line.end()
             return
         time.sleep(SECONDS)
         host = observe(site)

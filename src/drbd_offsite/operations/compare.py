@@ -92,10 +92,15 @@ def _nowhere(site: Site, into: str, paths: list[str]) -> str:
     return f"on the {site.flavour.other} there is no {', '.join(missing)}" if missing else ""
 
 
+def lock(name: str) -> str:
+    """Held as long as files of a resource go through the line."""
+    return f"compare-{name}"
+
+
 @contextmanager
 def _alone(site: Site, resource: Resource) -> Iterator[None]:
     """The other machine shares one look at a resource, and begins it anew when it is asked to."""
-    with files.lock(f"compare-{resource.name}", 0.0):
+    with files.lock(lock(resource.name), 0.0):
         share.installed(site)
         yield
 

@@ -54,7 +54,7 @@ def change(name: str, key: str, asked: str, tell: Tell) -> str:
 def _decide(site: Site, resource: Resource, key: str, value: str) -> Change:
     """Everything that can be refused is refused here, with nothing changed on either machine."""
     name = resource.name
-    host = _look(site)
+    host = look(site)
     decided = Change(key, value, plan.current(resource, key))
     for operation in host.operations.values():
         if operation.resource != name:
@@ -116,14 +116,14 @@ def _settle(name: str, key: str, value: str, tell: Tell) -> None:
     for path in apply(after):
         tell(f"write {path}  # {key} is {value} now")
     # Looked at after the files are there: what is attached from now on has read them.
-    for step in plan.kernel(after, _look(after), after.resources[name], key):
+    for step in plan.kernel(after, look(after), after.resources[name], key):
         tell(describe(step))
         execute(step, after)
     save(assignment)
     journal.record("set", name, f"{key} is {value} now.")
 
 
-def _look(site: Site) -> Host:
+def look(site: Site) -> Host:
     host = observe(site)
     if host.blind:
         raise Refused(
@@ -142,7 +142,7 @@ def tune(site: Site, requester: str, request: messages.Tune) -> messages.Done:
             value = plan.checked(config_text(), request.name, request.key, request.value)
         except UsageError as error:
             raise BadRequest(f"{error.message} {error.hint}") from error
-        _look(site)
+        look(site)
         if not request.only_check:
             _settle(request.name, request.key, value, silent)
     return messages.Done()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..messages import Enlarge, Release, Rename, Replicate, Tune
+from ..messages import Enlarge, Release, Rename, Replicate, SetSpeed, Tune
 from ..observed import Hold, Operation
 from ..tools import drbd
 
@@ -36,7 +36,7 @@ class RemoveFile:
 @dataclass(frozen=True, slots=True)
 class AskPeer:
     peer: str
-    request: Replicate | Enlarge | Release | Tune | Rename
+    request: Replicate | Enlarge | Release | Tune | SetSpeed | Rename
     why: str
 
 

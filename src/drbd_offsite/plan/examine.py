@@ -12,6 +12,7 @@ from ..tools import drbd, lvm_filter, systemd
 from . import examine_resources, guards
 from .assess import Level, assess, duration
 from .diagnosis import Finding, Severity
+from .measure import Measured, Verdict, judge, rounded
 
 OLDEST_TOOLS = {"drbd-utils": Version("9.15"), "openvpn": Version("2.6")}
 """drbd-utils: events2 in the form that is read here; openvpn: peer-fingerprint."""
@@ -95,6 +96,8 @@ class Facts:
     """What could not be seen, and why."""
     peers: Mapping[str, PeerState | OffsiteError] = field(default_factory=dict)
     """Of those that are not silent, what they say, or why they do not."""
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    """What was measured last of the lines to the peers."""
     adjustments: tuple[drbd.Adjustment, ...] | None = ()
     """None where drbdadm refuses the resource files."""
     lvm: lvm_filter.Settings | None = None
@@ -158,6 +161,8 @@ def examine(site: Site, host: Host, facts: Facts) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, what, remedy)
     for peer in site.peers.values():
         yield from _peer(site, host, peer, facts)
+        if peer.name in facts.measured:
+            yield from _line(peer, facts.measured[peer.name])
     for operation in host.operations.values():
         where = "" if site.flavour is Flavour.SERVER else operation.finished_where
         yield Finding(
@@ -316,6 +321,17 @@ def _answer(host: Host, peer: str, state: PeerState | OffsiteError) -> Iterator[
             f"{peer} has DRBD {state.drbd_version}, this machine {host.drbd_version}.",
             "They connect only as long as the newer one speaks the older one's protocol (proto in /proc/drbd has the "
             "range of each). Bring both machines to the same release.",
+        )
+
+
+def _line(peer: Peer, measured: Measured) -> Iterator[Finding]:
+    if judge(peer.link_speed, measured) is Verdict.TOO_HIGH:
+        yield Finding(
+            Severity.WARNING,
+            f"link_speed of {peer.name} is {peer.link_speed}, and at {measured.at} the slower direction carried "
+            f"{rounded(measured.slower)} Mbit/s. A resync would take all of the line.",
+            f"drbd-offsite measure-link {peer.name} --apply measures it again and makes that the speed on both "
+            "machines.",
         )
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from drbd_offsite import alert, hooks, journal, keys, messages
 from drbd_offsite.cli import doctor
 from drbd_offsite.errors import ExitCode
+from drbd_offsite.plan import measure
 from drbd_offsite.tools import drbd, lvm, lvm_filter
 
 from .. import make
@@ -326,6 +327,16 @@ def test_drbdadm_is_not_asked_where_nothing_can_run(command: Command, enrolled: 
     programs.ran.clear()
     command("doctor")
     assert drbd.DRY_ADJUST not in programs.ran
+
+
+def test_what_was_measured_last_is_held_against_what_is_configured(command: Command, enrolled: World) -> None:
+    del enrolled
+    journal.remember(measure.KIND, "backup", asdict(measure.Measured(journal.now(), 7.4, 41.0, 0.04)))
+    said = command("doctor")
+    assert said.code == ExitCode.WARNED
+    assert "the slower direction carried 7.4 Mbit/s" in said.out
+    journal.remember(measure.KIND, "backup", {"what": "is this"})
+    assert command("doctor").code == ExitCode.DONE
 
 
 def test_lvm_is_to_be_kept_off_the_devices_unless_a_devices_file_does(

@@ -18,6 +18,7 @@ from drbd_offsite.plan.examine import (
     examine,
     units,
 )
+from drbd_offsite.plan.measure import Measured
 from drbd_offsite.tools import lvm_filter
 
 from .. import make
@@ -104,6 +105,7 @@ def test_drbd_utils_own_unit_is_disabled_without_stopping_what_runs() -> None:
         (Flavour.BACKUP, "replicate", "the same drbd-offsite add again on the server;"),
         (Flavour.BACKUP, "release", "the same drbd-offsite remove again on the server;"),
         (Flavour.BACKUP, "rename", "the same drbd-offsite rename again on the server;"),
+        (Flavour.SERVER, "link-speed", "the same drbd-offsite measure-link --apply again;"),
         (Flavour.BACKUP, "join", "the same drbd-offsite join again;"),
         (Flavour.BACKUP, "adopt", "the same drbd-offsite adopt again;"),
     ],
@@ -120,6 +122,15 @@ def test_what_is_unfinished_is_finished_by_a_command_that_there_is(flavour: Flav
 def test_what_a_person_has_asked_for_is_no_fault(hold: dict[str, object], severity: str) -> None:
     host = make.host(drbd=[make.seen(state=None)], holds=hold)
     assert [str(finding.severity) for finding in look(host=host)] == [severity]
+
+
+def test_a_line_that_is_slower_than_it_is_configured_is_named_with_what_measures_it_again() -> None:
+    assert look(measured={"backup": Measured("2026-11-22T12:00:00+00:00", 70.0, 90.0, 0.04)}) == []
+    (finding,) = look(measured={"backup": Measured("2026-11-22T12:00:00+00:00", 7.4, 90.0, 0.04)})
+    assert finding.severity is Severity.WARNING
+    assert "link_speed of backup is 100, and at 2026-11-22T12:00:00+00:00" in finding.what
+    assert "carried 7.4 Mbit/s. A resync would take all of the line." in finding.what
+    assert "drbd-offsite measure-link backup --apply" in finding.remedy
 
 
 # -- the peer --------------------------------------------------------------------------------------
