@@ -5,6 +5,7 @@ Every sequence is in the order of the tool that printed it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
@@ -292,6 +293,25 @@ class LastDrill:
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """How far the slices of ``[verify]`` have come with a resource (plan/slices.py)."""
+
+    first: datetime
+    """From when on whole rounds are waited for."""
+    since: datetime | None = None
+    """When the round has begun that is not whole yet; None between two."""
+    covered: int = 0
+    """Sectors of 512 bytes, from the volume's beginning, that it has compared."""
+    ended: datetime | None = None
+    """When the last whole one has ended."""
+    broken_off: int = 0
+    """How often the next slice was."""
+    broken_off_at: datetime | None = None
+    unproven_seconds: float = 0.0
+    """For how long, at the time of the look, no whole one has ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Averages:
     """Bytes a second, out of the history of a resource; None where it does not know."""
 
@@ -340,6 +360,8 @@ class Host:
     """By resource; those of which the peer is being asked whether it serves them."""
     drills: Mapping[str, LastDrill] = field(default_factory=dict)
     """By resource; on the backup, those that the watcher has seen."""
+    rounds: Mapping[str, Round] = field(default_factory=dict)
+    """By resource; those that are compared from this machine."""
     complete: Mapping[str, str] = field(default_factory=dict)
     """By resource: up to when the copy that is not served from has everything, as far as it was told (plan/marks.py).
     ISO 8601, UTC, by the clock of the machine that serves.
