@@ -14,7 +14,7 @@ from ..errors import ExitCode, OffsiteError, ToolFailed
 from ..host import metadata_found, survey
 from ..model import MetadataPlace, Peer, Site
 from ..observed import Host
-from ..operations import drill, serve
+from ..operations import drill, repair, serve
 from ..operations.apply import outdated_files
 from ..plan.diagnosis import Finding, Severity
 from ..plan.examine import DRBD_UTILS_UNIT, Facts, PeerState, enabled_units, examine, units
@@ -200,9 +200,9 @@ def _adjustments(site: Site) -> tuple[drbd.Adjustment, ...] | None:
     if done.returncode:
         return None
     found = drbd.parse_adjustments(done.stdout.splitlines())
-    if site.line_share(datetime.now().astimezone()) == 100:
+    if site.line_share(datetime.now().astimezone()) == 100 and not any(map(repair.compares_a_slice, site.resources)):
         return found
-    # At this hour the limits of a resync are the schedule's and not the file's.
+    # Now the limits of a resync are the schedule's, or those of a slice, and not the file's.
     return tuple(adjustment for adjustment in found if adjustment.command != "disk-options")
 
 
