@@ -7,7 +7,7 @@ from typing import Any
 
 from ..model import Alerts, Flavour, Peer, Resource, Site
 from ..observed import ConnectionState, DiskState, Forbidden, Host, ReplicationState, Role
-from . import drilled
+from . import drilled, slices
 from .assess import ASKED_FOR, Level, assess, duration, explain
 from .pace import Verdict, pace
 
@@ -48,6 +48,7 @@ def conditions(site: Site, host: Host, lost: Mapping[str, Mapping[str, Any]]) ->
         for resource in site.resources.values():
             of_resources += _faults(site, host, resource, _since(lost, [resource]))
             of_resources += _behind(site, host, resource)
+            of_resources += _not_compared(site, host, resource)
         for peer in site.peers.values():
             silent += _silence(site, host, peer, lost)
     heard = [replace(condition, muted=_muted(site, condition.key)) for condition in of_resources]
@@ -63,6 +64,7 @@ _NO_FAULT = (
     "returning",
     "drill-findings",
     "drill-overdue",
+    "verify-overdue",
 )
 """Of a resource: both copies are good for what they are, and the data is served, or a person has chosen otherwise."""
 
@@ -331,6 +333,16 @@ def _behind(site: Site, host: Host, resource: Resource) -> Iterator[Condition]:
                 resource,
             ),
             TOO_SLOW,
+        )
+
+
+def _not_compared(site: Site, host: Host, resource: Resource) -> Iterator[Condition]:
+    for trouble in slices.troubles(site, host, resource.name):
+        yield Condition(
+            f"{resource.name} {trouble.key}",
+            Level.UNPROTECTED,
+            f"{resource.name} on {host.hostname}: {trouble.title}",
+            _text(site, host, trouble.happened, trouble.means, trouble.to_do, resource),
         )
 
 
