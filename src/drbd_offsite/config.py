@@ -33,6 +33,7 @@ from .model import (
     Site,
     Tunnel,
     TunnelMode,
+    Verification,
     VolumeName,
 )
 
@@ -129,7 +130,7 @@ QUOTED_NOTHING = '""'
 
 
 def keys(section: str) -> Iterator[tuple[str, list[str], str]]:
-    """Name, comment lines and check of each key of ``site``, ``peers`` or ``resources``."""
+    """Name, comment lines and check of each key of ``site``, ``verify``, ``peers`` or ``resources``."""
     spec = _spec()[section]
     spec = spec.get("__many__", spec)
     for name in spec.scalars:
@@ -169,8 +170,8 @@ def _match(pattern: str) -> Callable[[str], str]:
 
 def _noun(parse: Callable[[str], object]) -> Callable[[str], object]:
     def check(value: object) -> object:
-        try:
-            return parse(str(value))
+        try:  # a list is a value with a comma and without quotes
+            return parse(",".join(value) if isinstance(value, list) else str(value))
         except ValueError as error:
             raise VdtValueError(value) from error
 
@@ -215,6 +216,7 @@ _CHECKS: dict[str, Callable[..., object]] = {
     "directory": _match(r"/[\x21-\x7e]{1,1000}"),
     "seconds_or_forever": _seconds,
     "resync_rate": _resync_rate,
+    "hours": _noun(Hours.parse),
     "command": _command,
     "volume": _noun(VolumeName.parse),
     "metadata": _noun(MetadataPlace.parse),
@@ -230,6 +232,7 @@ _WORDS = {
     "directory": "an absolute path without blanks",
     "seconds_or_forever": 'a whole number of seconds, or "forever"',
     "resync_rate": f"0, or a whole number from {RESYNC_RATES[0]} to {RESYNC_RATES[-1]}",
+    "hours": "a part of the week (mon-fri 08:00-18:00, sat,sun 00:00-24:00)",
     "command": "a program and its arguments; in quotes, if there is a comma or a # in it",
     "volume": "a logical volume as GROUP/NAME",
     "metadata": "a metadata place as GROUP/NAME[SLOT] or GROUP/NAME",
@@ -287,7 +290,7 @@ def _faults(document: ConfigObj) -> Iterator[str]:
         try:
             Hours.parse(hours)
         except ValueError:
-            yield f"[schedule] {hours}: not a part of the week (mon-fri 08:00-18:00, sat,sun 00:00-24:00)"
+            yield f"[schedule] {hours}: not {_WORDS['hours']}"
     for path, name in get_extra_values(document):
         yield f"{_place(path)} {name}: there is no such key or section".strip()
 
@@ -313,7 +316,7 @@ def _written(value: object) -> str:
 
 
 def _site(document: ConfigObj) -> Site:
-    site = document["site"]
+    site, verify = document["site"], document["verify"]
     return Site(
         flavour=Flavour(site["flavour"]),
         volume_group=site["volume_group"],
@@ -332,6 +335,7 @@ def _site(document: ConfigObj) -> Site:
         boot_wait=site["boot_wait"],
         service_port=site["service_port"],
         schedule=tuple((Hours.parse(hours), percent) for hours, percent in document["schedule"].items()),
+        verify=Verification(verify["days"], verify["hours"], verify["rate"]),
         peers={name: _peer(name, keys) for name, keys in document["peers"].items()},
         resources={name: _resource(name, keys) for name, keys in document["resources"].items()},
     )

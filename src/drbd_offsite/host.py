@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from . import files, journal
 from .errors import ToolFailed
 from .model import MetadataPlace, Site, VolumeName
-from .observed import Consultation, DrbdResource, Host, LastDrill, LogicalVolume, Mount, Overload, Rates, VolumeGroup
-from .plan import drilled, overload, pace
+from .observed import Consultation, DrbdResource, Host, LogicalVolume, Mount, VolumeGroup
+from .plan import drilled, overload, pace, slices
+from .remembered import LastDrill, Overload, Rates, Round
 from .run import run
 from .tools import drbd, filesystem, lvm, systemd
 
@@ -59,6 +60,7 @@ def observe(site: Site) -> Host:
         serving=frozenset(journal.remembered(SERVING)),
         consulted=consultations(),
         drills=_drills(),
+        rounds=_rounds(),
         complete=complete,
         ages=_ages(complete),
         rates=_rates(),
@@ -72,6 +74,12 @@ def _drills() -> dict[str, LastDrill]:
     now = datetime.now(UTC)
     found = {name: drilled.last(entry, now) for name, entry in journal.remembered(drilled.KIND).items()}
     return {name: last for name, last in found.items() if last is not None}
+
+
+def _rounds() -> dict[str, Round]:
+    now = datetime.now(UTC)
+    found = {name: slices.from_entry(entry, now) for name, entry in journal.remembered(slices.KIND).items()}
+    return {name: known for name, known in found.items() if known is not None}
 
 
 def _complete() -> dict[str, str]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
@@ -219,6 +219,15 @@ class Peer:
         return bool(self.hostname)
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One time that hours begin and end, by the clock on the wall."""
+
+    opened: datetime
+    closes: datetime
+    reopens: datetime
+
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -253,12 +262,34 @@ class Hours:
         evening = at.weekday() in self.days and minute >= self.begin
         return evening or ((at.weekday() - 1) % 7 in self.days and minute < self.end)
 
+    def around(self, at: datetime) -> Window | None:
+        """When those have begun that are now, when they end, and when the next begin; None outside of them."""
+        midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+        days = (midnight + timedelta(days=day) for day in range(-1, 8))
+        opening = [day + timedelta(minutes=self.begin) for day in days if day.weekday() in self.days]
+        lasting = timedelta(minutes=(self.end - self.begin) % (24 * 60) or 24 * 60)
+        opened = max((begin for begin in opening if begin <= at < begin + lasting), default=None)
+        if opened is None:
+            return None
+        return Window(opened, opened + lasting, min(begin for begin in opening if begin > at))
+
 
 def _days(part: str) -> tuple[int, ...]:
     """``mon``, or ``fri-mon``, which are four. Raises ValueError."""
     first, _, last = part.partition("-")
     begin, end = DAYS.index(first), DAYS.index(last or first)
     return tuple((begin + day) % 7 for day in range((end - begin) % 7 + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How the copies are compared by and by, with nobody asking for it."""
+
+    days: int
+    """In so many all of a volume; 0 for never."""
+    hours: Hours
+    rate: int
+    """MiB a second that may be read of each copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +318,7 @@ class Site:
     service_port: int
     schedule: tuple[tuple[Hours, int], ...]
     """The share of each line, in percent, that resyncs may take; the first that fits counts."""
+    verify: Verification
     peers: Mapping[str, Peer]
     resources: Mapping[str, Resource]
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Self
 
 from .model import VolumeName
+from .remembered import LastDrill, Overload, Rates, Round
 
 DRBD_MAJOR = 147
 """Block major of DRBD's devices (Documentation/admin-guide/devices.txt, and drbd.h)."""
@@ -284,60 +285,6 @@ class Consultation:
 
 
 @dataclass(frozen=True, slots=True)
-class LastDrill:
-    """What is known of a resource's drills."""
-
-    at: str
-    """When the last one began (ISO 8601, UTC); empty as long as there was none."""
-    outcome: str
-    reason: str
-    passed: str
-    """When the last one began that has passed; empty for none."""
-    unproven_seconds: float
-    """For how long it has passed none; from when it was first seen, where there was none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Overload:
-    """More is written to a resource than its line takes."""
-
-    since: str
-    """ISO 8601, UTC."""
-    turns: int
-    """How often the server has gone ahead of the backup."""
-    last: str
-    """When it did so last; as ``since``."""
-
-    @property
-    def lasting(self) -> bool:
-        """No burst: it has gone ahead again as soon as it tried to catch up, and that more than once."""
-        return self.turns > 2
-
-
-@dataclass(frozen=True, slots=True)
-class Averages:
-    """Bytes a second, out of the history of a resource; None where it does not know."""
-
-    written_minute: float | None = None
-    """Put on the device by its users, on the machine that serves: over the last minute, hour and day. Of the latter
-    two, at least half has to be known.
-    """
-    written_hour: float | None = None
-    written_day: float | None = None
-    carried: float | None = None
-    """The most that has gone through the line in one minute of the last day."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Bytes a second, as the watcher has found them at its last full look."""
-
-    averages: Averages = Averages()
-    drained: float | None = None
-    """By so much what is outstanding got less over the last minutes; negative where it grew."""
-
-
-@dataclass(frozen=True, slots=True)
 class Host:
     """One look at this machine. A decision is taken on one look and never on two."""
 
@@ -363,6 +310,8 @@ class Host:
     """By resource; those of which the peer is being asked whether it serves them."""
     drills: Mapping[str, LastDrill] = field(default_factory=dict)
     """By resource; on the backup, those that the watcher has seen."""
+    rounds: Mapping[str, Round] = field(default_factory=dict)
+    """By resource; those that are compared from this machine."""
     complete: Mapping[str, str] = field(default_factory=dict)
     """By resource: up to when the copy that is not served from has everything, as far as it was told (plan/marks.py).
     ISO 8601, UTC, by the clock of the machine that serves.

@@ -105,8 +105,8 @@ def test_a_first_sync_ends_under_an_overload_and_no_write_waits_after_it(lab: La
     lab.enter(REPLICATING)
     server = lab.server
     policy = "drbdsetup show second | grep on-congestion"
-    server.run("lvcreate -q -y -L 64M -n second local && mkfs.ext4 -q /dev/local/second")
-    server.run("mount /dev/local/second /mnt && dd if=/dev/urandom of=/mnt/a bs=1M count=20 conv=fsync status=none")
+    server.run("lvcreate -q -y -L 128M -n second local && mkfs.ext4 -q /dev/local/second")
+    server.run("mount /dev/local/second /mnt && dd if=/dev/urandom of=/mnt/a bs=1M count=70 conv=fsync status=none")
     server.run("umount /mnt")
     _slow_link(lab)
     server.run("drbd-offsite add --no-wait /dev/local/second", timeout=600)

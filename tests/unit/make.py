@@ -7,6 +7,7 @@ from typing import Any
 from drbd_offsite.model import (
     Congestion,
     Flavour,
+    Hours,
     MetadataPlace,
     Peer,
     Replica,
@@ -15,6 +16,7 @@ from drbd_offsite.model import (
     Site,
     Tunnel,
     TunnelMode,
+    Verification,
     VolumeName,
 )
 from drbd_offsite.observed import (
@@ -104,6 +106,7 @@ def site(
         remind_hours=24,
         silence_hours=12,
         schedule=(),
+        verify=Verification(30, Hours.parse("mon-sun 01:00-05:00"), 20),
         keep_discarded_days=14,
         resync_snapshot=RestorePoint.PREFER,
         first_sync=Congestion.BLOCK,

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from drbd_offsite import config
 from drbd_offsite.errors import ConfigError, NotConfigured
-from drbd_offsite.model import PRIORITIES, TUNABLE, Alerts, Flavour, MetadataPlace, TunnelMode, VolumeName
+from drbd_offsite.model import (
+    PRIORITIES,
+    TUNABLE,
+    Alerts,
+    Flavour,
+    Hours,
+    MetadataPlace,
+    TunnelMode,
+    Verification,
+    VolumeName,
+)
 
 from . import make
 
@@ -442,3 +452,24 @@ def test_a_schedule_is_read_in_its_order_and_one_that_cannot_be_meant_is_refused
     for line in ("mon-fri 8-18 = 30", "mon-fri 08:00-18:00 = 0", "mon-fri 08:00-18:00 = half"):
         with pytest.raises(ConfigError, match=r"\[schedule\]"):
             config.parse(f"{make.CONFIG}\n[schedule]\n  {line}\n")
+
+
+def test_volumes_are_compared_each_night_unless_the_file_says_otherwise() -> None:
+    assert config.parse(make.CONFIG).verify == Verification(30, Hours.parse("mon-sun 01:00-05:00"), 20)
+    for hours in ("sat,sun 00:00-24:00", '"sat,sun 00:00-24:00"'):
+        site = config.parse(f"{make.CONFIG}\n[verify]\n  days = 0\n  hours = {hours}\n  rate = 100\n")
+        assert site.verify == Verification(0, Hours.parse("sat,sun 00:00-24:00"), 100)
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("days = -1", "a whole number from 0 to 3650"),
+        ("rate = 0", "a whole number from 1 to 4096"),
+        ("rate = 4097", "a whole number from 1 to 4096"),
+        ("hours = at night", "a part of the week (mon-fri 08:00-18:00, sat,sun 00:00-24:00)"),
+        ("hours = sat, some day", "a part of the week (mon-fri 08:00-18:00, sat,sun 00:00-24:00)"),
+    ],
+)
+def test_what_is_no_way_to_compare_volumes_is_reported(line: str, allowed: str) -> None:
+    assert faults(f"{make.CONFIG}\n[verify]\n  {line}\n") == [f"{FILE}: [verify] {line}: not {allowed}"]

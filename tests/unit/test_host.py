@@ -8,7 +8,8 @@ import pytest
 from drbd_offsite import host, journal
 from drbd_offsite.errors import ToolFailed
 from drbd_offsite.model import MetadataPlace, Tunnel, VolumeName
-from drbd_offsite.observed import Averages, Consultation, DiskState, Forbidden, Mount, Rates, Role
+from drbd_offsite.observed import Consultation, DiskState, Forbidden, Mount, Role
+from drbd_offsite.remembered import Averages, Rates
 from drbd_offsite.tools import drbd, filesystem, lvm
 
 from . import make

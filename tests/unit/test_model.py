@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drbd_offsite.model import RESOURCE_NAME, Flavour, Hours, MetadataPlace, VolumeName
+from drbd_offsite.model import RESOURCE_NAME, Flavour, Hours, MetadataPlace, VolumeName, Window
 from drbd_offsite.observed import ConnectionState, DiskState, Forbidden, Hold, KernelWord, ReplicationState, Role
 
 from . import make
@@ -152,6 +152,12 @@ def test_a_resource_without_a_device_is_diskless_and_one_without_a_line_has_no_p
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 
 
+def moment(text: str) -> datetime:
+    """``5 02:00``: on Saturday at two."""
+    day, hour, minute = map(int, re.split("[ :]", text))
+    return MONDAY + timedelta(days=day, hours=hour, minutes=minute)
+
+
 @pytest.mark.parametrize(
     ("text", "inside", "outside"),
     [
@@ -162,13 +168,26 @@ MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
     ],
 )
 def test_a_part_of_the_week_has_its_hours_and_no_others(text: str, inside: list[str], outside: list[str]) -> None:
-    def at(moment: str) -> datetime:
-        day, hour, minute = map(int, re.split("[ :]", moment))
-        return MONDAY + timedelta(days=day, hours=hour, minutes=minute)
-
     hours = Hours.parse(text)
-    assert all(at(moment) in hours for moment in inside)
-    assert not any(at(moment) in hours for moment in outside)
+    assert all(moment(at) in hours for at in inside)
+    assert not any(moment(at) in hours for at in outside)
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "window"),
+    [
+        ("mon-sun 01:00-05:00", "0 03:00", ["0 01:00", "0 05:00", "1 01:00"]),
+        ("mon-sun 01:00-05:00", "0 05:00", None),
+        ("mon 01:00-05:00", "0 01:00", ["0 01:00", "0 05:00", "7 01:00"]),
+        ("sat,sun 00:00-24:00", "6 12:00", ["6 00:00", "7 00:00", "12 00:00"]),
+        ("mon-sun 00:00-24:00", "2 23:59", ["2 00:00", "3 00:00", "3 00:00"]),
+        ("mon-fri 22:00-06:00", "5 02:00", ["4 22:00", "5 06:00", "7 22:00"]),
+        ("mon-fri 22:00-06:00", "0 02:00", None),
+    ],
+)
+def test_hours_know_when_they_end_and_when_the_next_begin(text: str, at: str, window: list[str] | None) -> None:
+    expected = Window(*map(moment, window)) if window else None
+    assert Hours.parse(text).around(moment(at)) == expected
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ..errors import ExitCode, OffsiteError, ToolFailed
 from ..host import metadata_found, survey
 from ..model import MetadataPlace, Peer, Site
 from ..observed import Host
-from ..operations import drill, serve
+from ..operations import drill, repair, serve
 from ..operations.apply import outdated_files
 from ..plan import measure
 from ..plan.congestion import first_sync
@@ -207,8 +207,9 @@ def _adjustments(site: Site, host: Host) -> tuple[drbd.Adjustment, ...] | None:
     done = run_program(drbd.DRY_ADJUST, accept=None)
     if done.returncode:
         return None
-    # The limits of a resync may be the schedule's now, and what a first sync does when the line is full is no file's.
-    ours = set() if site.line_share(datetime.now().astimezone()) == 100 else {"disk-options"}
+    # What the schedule, a slice that is compared, and a first sync have told the kernel is in no file.
+    whole_line = site.line_share(datetime.now().astimezone()) == 100
+    ours = set() if whole_line and not any(map(repair.compares_a_slice, site.resources)) else {"disk-options"}
     if any(first_sync(host, resource) for resource in site.resources.values()):
         ours.add("net-options")
     found = drbd.parse_adjustments(done.stdout.splitlines())

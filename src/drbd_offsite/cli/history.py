@@ -13,10 +13,10 @@ from .. import config
 from ..errors import ExitCode, UsageError
 from ..host import observe
 from ..model import Resource
-from ..observed import Averages
 from ..operations import history
 from ..plan.assess import amount, duration
 from ..plan.pace import Pace, pace
+from ..remembered import Averages
 from ..tools.rrdtool import SOURCES, Row
 from .common import chosen, instant_of, pace_json, resources_argument
 

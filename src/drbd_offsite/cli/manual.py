@@ -86,7 +86,7 @@ def made(date: str, version: str) -> dict[str, str]:
         "metrics": "\n".join(f".TP\n.B {metrics.PREFIX}{name}\n{roff(text)}" for name, text in metrics.HELP.items()),
         "failed": str(int(Level.BROKEN.exit_code)),
         "schema": str(SCHEMA),
-        **{section: _keys(section) for section in ("site", "peers", "resources")},
+        **{section: _keys(section) for section in ("site", "verify", "peers", "resources")},
         "cases": _cases(parser, verbs),
         "values": _values(own.values()),
     }

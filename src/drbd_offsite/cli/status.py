@@ -11,10 +11,11 @@ from .. import config
 from ..errors import ExitCode
 from ..host import observe
 from ..model import Flavour, Resource, Site, TunnelMode
-from ..observed import DiskState, Host, LastDrill, Operation, Role
-from ..plan import drilled
+from ..observed import DiskState, DrbdResource, Host, Operation, Role
+from ..plan import drilled, slices
 from ..plan.assess import Assessment, Level, assess, worth
 from ..plan.pace import Verdict, pace
+from ..remembered import LastDrill, Round
 from .common import chosen, pace_json, resources_argument
 
 SCHEMA = 1
@@ -107,6 +108,8 @@ def _block(site: Site, host: Host, resource: Resource, assessment: Assessment) -
         known = pace(site, host, resource)
         if known is not None and known.verdict is not Verdict.UP_TO_DATE:
             lines.append(f"  pace        {known.sentence}")
+        if compared := host.rounds.get(resource.name):
+            lines.append(f"  compared    {slices.describe(compared, seen)}")
         if site.flavour is Flavour.SERVER:
             lines.append(f"  use it as   {resource.by_res}")
     if site.flavour is Flavour.BACKUP:
@@ -170,11 +173,23 @@ def _resource_json(site: Site, host: Host, assessment: Assessment) -> dict[str, 
         "finish_seconds": progress.finish_seconds if progress else None,
         "complete_as_of": host.complete.get(resource.name),
         "pace": pace_json(pace(site, host, resource)),
+        "verify": _verify_json(site, host.rounds.get(resource.name), seen),
         "drill": _drill_json(site, host.drills.get(resource.name)),
         "holds": [
             {"reason": h.reason, "since": h.since, "forbids": sorted(h.forbids), "set_by": h.set_by}
             for h in host.holds.get(resource.name, ())
         ],
+    }
+
+
+def _verify_json(site: Site, known: Round | None, seen: DrbdResource | None) -> dict[str, Any] | None:
+    if known is None:
+        return None
+    return {
+        "since": slices.text(known.since) or None,
+        "done_percent": slices.share(known, seen) if seen else None,
+        "ended": slices.text(known.ended) or None,
+        "overdue": slices.overdue(site, known),
     }
 
 

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from ..errors import OffsiteError
 from ..model import Site
 from ..observed import Host
-from . import alerting, drill, evidence, history, inspect, metrics, remove, repair, restore_point, schedule
+from . import alerting, drill, evidence, history, inspect, metrics, remove, repair, restore_point, schedule, slices
 
 DUTIES: tuple[Callable[[Site, Host], None], ...] = (
     evidence.gather,
     schedule.keep,
     restore_point.look_after,
     repair.follow_up,
+    slices.follow_up,
     remove.follow_up,
     inspect.sweep,
     drill.follow_up,

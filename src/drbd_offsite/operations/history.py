@@ -11,8 +11,9 @@ from .. import journal
 from ..errors import Refused, ToolFailed
 from ..journal import HISTORY
 from ..model import Site
-from ..observed import Averages, Host
+from ..observed import Host
 from ..plan import pace
+from ..remembered import Averages
 from ..run import run
 from ..tools import rrdtool
 from ..tools.rrdtool import Answer, Row, Sample

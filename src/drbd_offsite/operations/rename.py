@@ -9,7 +9,7 @@ from ..execute import execute
 from ..host import SERVING, consult, end_consultation, observe, unit_is
 from ..model import Flavour, Resource, Site
 from ..observed import Host, Operation, Role
-from ..plan import drilled, guards, overload
+from ..plan import drilled, guards, overload, slices
 from ..plan import rename as plan
 from ..plan.actions import Action, describe
 from ..plan.circle import RENAMING
@@ -35,6 +35,7 @@ KINDS = (
     SERVING,
     turn.TURNED,
     drilled.KIND,
+    slices.KIND,
 )
 """All that is remembered of a resource by its name."""
 

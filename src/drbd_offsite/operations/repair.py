@@ -6,6 +6,7 @@ the Primary that sends them.
 
 import time
 from dataclasses import replace
+from datetime import datetime
 
 from .. import files, journal
 from ..errors import OffsiteError, Refused, ToolFailed
@@ -14,7 +15,7 @@ from ..host import observe
 from ..model import Flavour, Resource, Site
 from ..observed import Host, Role
 from ..plan import findings as plan
-from ..plan import repair
+from ..plan import repair, slices
 from ..plan.actions import Disconnect
 from ..plan.findings import Cause, Findings, Outcome, Verdict
 from ..run import run
@@ -82,7 +83,7 @@ def begin(site: Site, resource: Resource) -> str:
                 f"The copies of {resource.name} cannot be compared now: {step}.",
                 f"drbd-offsite status {resource.name} tells when they are up to date and at rest.",
             )
-        _compare(site, resource, step)
+        compare(site, resource, step)
         return step.findings.check.since if step.findings.check else ""
 
 
@@ -114,6 +115,17 @@ def forget(resource: Resource) -> None:
 
 def known(name: str) -> Findings:
     return plan.from_entry(journal.remembered(KIND).get(name, {}))
+
+
+def compares_a_slice(name: str) -> bool:
+    """Whether a slice of it was begun, and its end is not known yet."""
+    check = known(name).check
+    return check is not None and check.cause is Cause.SLICE
+
+
+def idle(site: Site, host: Host) -> frozenset[str]:
+    """Resources that can be compared now, and for which there is nothing else to do."""
+    return frozenset(r.name for r in site.resources.values() if _decide(site, host, r) == repair.IDLE)
 
 
 def _decide(site: Site, host: Host, resource: Resource) -> repair.Step:
@@ -149,7 +161,7 @@ def _steps(site: Site, resource: Resource) -> None:
                 _send(site, resource, findings)
                 return
             case repair.Compare() as step:
-                _compare(site, resource, step)
+                compare(site, resource, step)
                 return
 
 
@@ -170,7 +182,8 @@ def _send(site: Site, resource: Resource, findings: Findings) -> None:
     run(drbd.adm("connect", name))
 
 
-def _compare(site: Site, resource: Resource, step: repair.Compare) -> None:
+def compare(site: Site, resource: Resource, step: repair.Compare) -> None:
+    """Under its lock. Raises ToolFailed where the verify does not begin; what was known is then known again."""
     name = resource.name
     before = known(name)
     # From here on the log is about this one: an earlier verify may have begun at the same sector.
@@ -227,11 +240,25 @@ def _read(host: Host, resource: Resource) -> None:
             total_bytes=sum(r.sectors for r in taken.found) * plan.SECTOR_BYTES,
             marked_bytes=marked,
         )
-    if taken.check is not None:
-        _note_outcome(name, taken.check, taken.outcome)
+    if taken.check is not None and taken.outcome is not None:
+        if taken.check.cause is Cause.SLICE:
+            _note_slice(name, taken.check, taken.outcome)
+        else:
+            _note_outcome(name, taken.check, taken.outcome)
 
 
-def _note_outcome(name: str, check: plan.Check, outcome: Outcome | None) -> None:
+def _note_slice(name: str, check: plan.Check, outcome: Outcome) -> None:
+    """After what it has found is on disk: killed in between, it is compared once more."""
+    now = datetime.fromisoformat(journal.now())
+    before = slices.from_entry(journal.remembered(slices.KIND).get(name, {}), now)
+    if before is not None:
+        journal.remember(slices.KIND, name, slices.as_entry(slices.after(before, check, outcome, now)))
+    if outcome is Outcome.BROKEN_OFF:
+        text = f"A slice from sector {check.start} on was broken off; it is begun anew in the hours of [verify]."
+        journal.record("verify-broken-off", name, text, reached=check.reached)
+
+
+def _note_outcome(name: str, check: plan.Check, outcome: Outcome) -> None:
     match outcome:
         case Outcome.EQUAL if check.cause is Cause.ASKED:
             journal.record("verify-clean", name, "The two copies were compared and are the same.")

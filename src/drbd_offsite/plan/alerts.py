@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from .assess import duration
-from .conditions import Condition
+from .condition import Condition
 
 SETTLED = timedelta(minutes=5)
 

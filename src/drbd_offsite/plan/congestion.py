@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 
 from ..model import Congestion, Resource, Site
 from ..observed import DiskState, Host, Role
+from ..render import limits
 from ..tools import drbd
+from ..tools.drbd_dump import OnCongestion
 from .actions import Run
 
 _WHY = {
@@ -29,13 +31,19 @@ def first_sync(host: Host, resource: Resource) -> bool:
     return device is not None and device.disk is DiskState.INCONSISTENT and resource.name not in host.complete
 
 
-def steps(site: Site, host: Host, running: Mapping[str, str]) -> Iterator[Run]:
-    """What brings each connection that the kernel has (``running``: what it does now) to what it should do."""
+def steps(site: Site, host: Host, running: Mapping[str, OnCongestion]) -> Iterator[Run]:
+    """What brings each connection that the kernel has (``running``: what it does now) to what it should do.
+
+    One that never is congested has the options of files that were here before ours, until it is next brought up.
+    """
     for resource in site.resources.values():
-        wanted = site.first_sync if first_sync(host, resource) else Congestion.PULL_AHEAD
-        seen = host.drbd.get(resource.name)
-        if seen is not None and seen.connected and running.get(resource.name, wanted) != wanted:
-            peer = site.peer_of(resource)
+        seen, now = host.drbd.get(resource.name), running.get(resource.name)
+        if seen is None or not seen.connected or now is None or now.fill == 0:
+            continue
+        peer = site.peer_of(resource)
+        policy = site.first_sync if first_sync(host, resource) else Congestion.PULL_AHEAD
+        wanted = OnCongestion(policy, limits(peer.link_speed).congestion_fill)
+        if now != wanted:
             here = f"ipv4:{site.address_here(peer)}:{resource.here.port}"
             there = f"ipv4:{site.address_there(peer)}:{resource.there.port}"
-            yield Run(drbd.on_congestion(here, there, wanted), f"{resource.name}: {_WHY[wanted]}")
+            yield Run(drbd.on_congestion(here, there, *wanted), f"{resource.name}: {_WHY[policy]}")

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from ..model import Site
-from ..observed import LastDrill
+from ..remembered import LastDrill
 
 KIND = "drilled"
 """By resource (`journal.remembered`)."""

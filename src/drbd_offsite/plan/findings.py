@@ -64,6 +64,8 @@ class Cause(StrEnum):
     ASKED = "asked"
     """A person wants to know how it ends."""
     REPAIRED = "repaired"
+    SLICE = "slice"
+    """It is the volume's turn (`slices`)."""
     TAIL = "tail"
     """DRBD may have forgotten what differs at the end (`repair.TAIL_SECTORS`)."""
 
@@ -81,7 +83,7 @@ class Check:
     running: bool = True
     """False while it waits to be resumed."""
     reached: int = 0
-    """The sector that it has certainly come to."""
+    """The sector that it has certainly come to; of one that has ended in order, where that was."""
     found: int = 0
     """Places that differ, also those from before it was broken off."""
     broken_off: int = 0
@@ -250,12 +252,20 @@ def _concluded(
         # The log may have lost the places; what DRBD has marked it has not.
         different = check.found or findings.differing_bytes
         outcome = Outcome.DIFFERENT if different else Outcome.EQUAL if whole else Outcome.STOPPED
+        if not whole and own.reached is not None:
+            # It ends with the answer about the last block, whatever others are missing (drbd_worker.c,
+            # w_e_end_ov_reply).
+            check = replace(check, reached=max(check.start, own.reached - WINDOW_SECTORS))
+        elif check.stop is not None:
+            check = replace(check, reached=check.stop)
         verdict = Verdict(check.since, outcome, check.found) if check.cause == Cause.ASKED else findings.verdict
         return Taken(replace(findings, check=None, verdict=verdict), found, check, outcome)
     # Also where the log has none of it: the machine went down, or the command had not come through.
     reached = check.reached if own is None or own.reached is None else own.reached
     check = replace(check, reached=reached, broken_off=check.broken_off + 1, broken_off_at=now)
-    return Taken(replace(findings, check=check), found, check, Outcome.BROKEN_OFF)
+    # A slice is begun anew, in its hours.
+    kept = None if check.cause is Cause.SLICE else check
+    return Taken(replace(findings, check=kept), found, check, Outcome.BROKEN_OFF)
 
 
 # -- what a person has to know --------------------------------------------------------------------

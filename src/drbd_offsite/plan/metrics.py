@@ -9,7 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from ..model import Flavour, Resource, Site
-from ..observed import ConnectionState, DiskState, DrbdResource, Host, LastDrill, PeerDevice, Role
+from ..observed import ConnectionState, DiskState, DrbdResource, Host, PeerDevice, Role
+from ..remembered import LastDrill
 from . import drilled
 from .assess import assess
 
@@ -57,6 +58,7 @@ HELP: Mapping[str, str] = {
     "complete_timestamp_seconds": "Up to when the copy that is not in use has everything, by the other one's clock.",
     "holds": "Holds and remarks.",
     "unfinished_operations": "Commands that were begun and are not finished.",
+    "verify_timestamp_seconds": "When the last whole round of comparisons ([verify]) has ended.",
     "drill_timestamp_seconds": "When the last drill began.",
     "drill_passed_timestamp_seconds": "When the last drill began that has passed.",
     "drill_failed": "Whether the last drill has failed.",
@@ -146,6 +148,8 @@ def _of_notes(site: Site, host: Host, resource: Resource) -> Iterator[tuple[str,
         yield "complete_timestamp_seconds", complete.timestamp()
     yield "holds", len(host.holds.get(resource.name, ()))
     yield "unfinished_operations", _operations(host, resource.name)
+    if (compared := host.rounds.get(resource.name)) and compared.ended is not None:
+        yield "verify_timestamp_seconds", compared.ended.timestamp()
     if site.flavour is Flavour.BACKUP and (known := host.drills.get(resource.name)):
         yield from _of_drills(site, known)
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ..observed import Overload, ReplicationState
+from ..observed import ReplicationState
+from ..remembered import Overload
 
 KIND = "overload"
 """`journal.remembered`, by resource."""

@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from ..model import Resource, Site
-from ..observed import Averages, DrbdResource, Host, PeerDevice, Rates, ReplicationState, Role
+from ..observed import DrbdResource, Host, PeerDevice, ReplicationState, Role
+from ..remembered import Averages, Rates
 from ..tools.rrdtool import Sample
 from .assess import amount, duration
 

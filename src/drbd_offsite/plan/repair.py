@@ -44,6 +44,10 @@ class Wait:
     reason: str
 
 
+IDLE = Wait("nothing to do")
+"""Both copies are up to date and at rest, and nothing is known or to be found out about them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadLog:
     """Take in what the kernel has logged."""
@@ -114,6 +118,8 @@ def begin(seen: DrbdResource | None, known: Findings, now: str) -> Compare | str
     if seen is None:
         return "it is not up"
     if verifying(seen):
+        if known.check is not None and known.check.cause is Cause.SLICE:
+            return "a slice of them is being compared ([verify]), which is over in a few minutes"
         return "they are being compared already"
     if reason := _not_replicating(seen):
         return reason
@@ -218,8 +224,7 @@ def _compare(known: Findings, now: str) -> Compare | Wait:
     check = known.check
     again = [r.reach for r in known.ranges if r.sent and not r.suspicious]
     if check is not None:
-        pause = min(PAUSE_SECONDS * 2.0 ** min(check.broken_off - 1, 20), LONGEST_PAUSE_SECONDS)
-        if _seconds(check.broken_off_at, now) < pause:
+        if _seconds(check.broken_off_at, now) < pause_seconds(check.broken_off):
             return Wait("the comparison goes on in a while")
         check = replace(check, start=check.reached, running=True)
     elif again:
@@ -229,8 +234,13 @@ def _compare(known: Findings, now: str) -> Compare | Wait:
                 stop = max(stop, next_stop)
         check = Check(now, start, stop, reached=start)
     else:
-        return Wait("nothing to do")
+        return IDLE
     return Compare(replace(known, check=check), check.start, check.stop)
+
+
+def pause_seconds(broken_off: int) -> float:
+    """After a verify was broken off for so many times."""
+    return min(PAUSE_SECONDS * 2.0 ** min(broken_off - 1, 20), LONGEST_PAUSE_SECONDS)
 
 
 def _seconds(since: str, now: str) -> float:

@@ -84,12 +84,13 @@ def resync_rate(minor: int, max_rate: int, min_rate: int, fill_target: int) -> A
     return ("drbdsetup", "disk-options", f"{minor}", *limits)
 
 
-def on_congestion(here: str, there: str, policy: str) -> Argv:
-    """``block`` or ``pull-ahead``, for the connection between two addresses (``ipv4:ADDRESS:PORT``), as 8.4 has it.
+def on_congestion(here: str, there: str, policy: str, fill: int) -> Argv:
+    """``block`` or ``pull-ahead``, and from how many KiB on, for the connection between two addresses
+    (``ipv4:ADDRESS:PORT``), as 8.4 has it.
 
     What drbdsetup is not given it leaves as it is, the shared secret too.
     """
-    return ("drbdsetup", "net-options", here, there, f"--on-congestion={policy}")
+    return ("drbdsetup", "net-options", here, there, f"--on-congestion={policy}", f"--congestion-fill={fill}k")
 
 
 def meta(place: MetadataPlace, minor: int, *command: str) -> Argv:

@@ -175,17 +175,27 @@ def parse_running(text: str) -> dict[str, tuple[Volume, ...]]:
 _NET = re.compile(r"^ {4}net \{$(.*?)^ {4}\}$", re.MULTILINE | re.DOTALL)
 
 
-def parse_on_congestion(text: str) -> dict[str, str]:
-    """The output of `RUNNING`: what each resource does when its line is full.
+class OnCongestion(NamedTuple):
+    """What a resource does when its line is full."""
 
-    DRBD 9 has it elsewhere and is not in it.
+    policy: str
+    """``block`` or ``pull-ahead``."""
+    fill: int
+    """KiB on their way from which on it is; 0 for never."""
+
+
+def parse_on_congestion(text: str) -> dict[str, OnCongestion]:
+    """The output of `RUNNING`, by resource. DRBD 9 has it elsewhere and is not in it.
+
+    Raises ValueError for a number that is not understood.
     """
     found = {}
     for name, body in _RESOURCE.findall(text):
         if net := _NET.search(body):
-            policy = re.search(r"^\s+on-congestion\s+([a-z-]+);", net[1], re.MULTILINE)
             # What is not shown has the usual value (drbd_limits.h of 8.4).
-            found[name] = policy[1] if policy else "block"
+            usual = {"on-congestion": "block", "congestion-fill": "0s"}
+            written = usual | dict(re.findall(r"^\s+(on-congestion|congestion-fill)\s+([\w-]+);", net[1], re.MULTILINE))
+            found[name] = OnCongestion(written["on-congestion"], _kibibytes(written["congestion-fill"]))
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..observed import Averages
+from ..remembered import Averages
 
 Argv = tuple[str, ...]
 

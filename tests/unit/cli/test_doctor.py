@@ -13,7 +13,9 @@ import pytest
 from drbd_offsite import alert, hooks, journal, keys, messages
 from drbd_offsite.cli import doctor
 from drbd_offsite.errors import ExitCode
+from drbd_offsite.operations import repair
 from drbd_offsite.plan import measure
+from drbd_offsite.plan.findings import Cause, Check, Findings, as_entry
 from drbd_offsite.tools import drbd, lvm, lvm_filter
 
 from .. import make
@@ -312,6 +314,14 @@ def test_what_runs_otherwise_is_told_and_no_secret_with_it(command: Command, rep
     assert "test_a runs with other disk options and other network options" in said.out
     assert make.SECRET in DIFFERS
     assert make.SECRET not in said.out + said.err
+
+
+def test_the_rate_of_a_slice_that_runs_is_nobody_s_change(command: Command, replicated: World, tune: Tune) -> None:
+    del replicated
+    check = Check("2026-11-22T01:00:00+00:00", 0, 80000, cause=Cause.SLICE)
+    journal.remember(repair.KIND, "test_a", as_entry(Findings(check=check)))
+    tune(adjust=Answer(DIFFERS))
+    assert "test_a runs with other network options" in command("doctor").out
 
 
 def test_files_that_drbdadm_refuses_are_a_fault_and_not_quoted(command: Command, replicated: World, tune: Tune) -> None:

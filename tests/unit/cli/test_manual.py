@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,21 @@ from drbd_offsite.observed import (
     Forbidden,
     Hold,
     Host,
-    LastDrill,
     Operation,
     PeerDevice,
     ReplicationState,
     Role,
 )
 from drbd_offsite.operations.restore_point import DISCARDS
-from drbd_offsite.plan import agenda, metrics
+from drbd_offsite.plan import agenda, metrics, slices
 from drbd_offsite.plan import assess as assess_module
 from drbd_offsite.plan.assess import Level, assess
+from drbd_offsite.remembered import LastDrill, Round
 from drbd_offsite.render import Credentials, render
 
 README = Path(__file__).parents[3] / "README.md"
 PAGES = ("drbd-offsite.8", "drbd-offsite.conf.5")
-SECTIONS = ("site", "peers", "resources")
+SECTIONS = ("site", "verify", "peers", "resources")
 """Those with keys of their own names."""
 
 
@@ -176,7 +177,13 @@ def test_each_key_is_in_the_page_with_its_comment_bounds_and_default(section: st
 
 
 def test_the_sections_are_all_that_the_configspec_has(file_page: str) -> None:
-    assert tuple(re.findall(r"^\.SH SECTION \[(\w+)\]", file_page, re.MULTILINE)) == ("site", "schedule", *SECTIONS[1:])
+    found = tuple(re.findall(r"^\.SH SECTION \[(\w+)\]", file_page, re.MULTILINE))
+    assert found == ("site", "schedule", *SECTIONS[1:])
+
+
+def test_the_page_says_how_long_a_slice_takes(file_page: str) -> None:
+    assert timedelta(minutes=4) == slices.LONGEST
+    assert "four minutes at most" in chapter(file_page, "SECTION [verify]")
 
 
 def test_the_page_s_example_is_a_valid_file(example: str) -> None:
@@ -208,6 +215,7 @@ def seen_host() -> Host:
         mounts=(),
         holds={"test_a": (Hold("test_a", "a reason", frozenset(Forbidden), "2026-11-22T12:00:00+00:00", "down"),)},
         drills={"test_a": LastDrill("2026-11-22T12:00:00+00:00", "passed", "", "2026-11-22T12:00:00+00:00", 0.0)},
+        rounds={"test_a": Round(datetime(2026, 11, 22, tzinfo=UTC))},
         operations={"add-test_a": Operation("add", "test_a", "2026-11-22T12:00:00+00:00")},
     )
 

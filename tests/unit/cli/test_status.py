@@ -10,7 +10,9 @@ from drbd_offsite.cli import status
 from drbd_offsite.cli.progress import describe
 from drbd_offsite.errors import ExitCode
 from drbd_offsite.observed import ConnectionState, DiskState, Forbidden, Progress, ReplicationState, Role
+from drbd_offsite.plan import slices
 from drbd_offsite.plan.assess import assess
+from drbd_offsite.remembered import Round
 
 from .. import make
 from ..conftest import Programs
@@ -233,3 +235,20 @@ def test_a_bar_stays_a_bar(percent: float) -> None:
 def test_roles_are_the_kernel_s_words() -> None:
     assert Role("Primary") is Role.PRIMARY
     assert ConnectionState("Connected") is ConnectionState.CONNECTED
+
+
+def test_how_far_the_copies_were_compared_is_one_line(command: Command, replicated: World) -> None:
+    del replicated
+    known = Round(datetime(2026, 11, 1, 1, tzinfo=UTC), datetime(2026, 11, 22, 1, tzinfo=UTC), 8)
+    journal.remember(slices.KIND, "test_a", slices.as_entry(known))
+    said = command("status").out
+    assert re.search(
+        r"^  compared    \d+ % since 2026-11-22T01:00:00\+00:00; no whole round has ended yet$", said, re.MULTILINE
+    )
+    (resource,) = json.loads(command("status", "--json").out)["resources"]
+    assert resource["verify"].keys() == {"since", "done_percent", "ended", "overdue"}
+    assert resource["verify"]["since"] == "2026-11-22T01:00:00+00:00"
+    journal.remember(slices.KIND, "test_a", slices.as_entry(slices.ended(known, known.first)))
+    assert "the last whole round ended at 2026-11-01T01:00:00+00:00\n" in command("status").out
+    journal.forget(slices.KIND, "test_a")
+    assert "compared" not in command("status").out

@@ -5,7 +5,7 @@ import pytest
 from drbd_offsite.errors import ToolFailed
 from drbd_offsite.model import Site
 from drbd_offsite.observed import Host
-from drbd_offsite.operations import alerting, drill, duties, evidence, history, inspect, metrics, remove
+from drbd_offsite.operations import alerting, drill, duties, evidence, history, inspect, metrics, remove, repair, slices
 
 from .. import make
 
@@ -51,3 +51,7 @@ def test_a_sample_a_minute_is_a_duty() -> None:
 
 def test_what_was_removed_without_the_backup_is_a_duty() -> None:
     assert remove.follow_up in duties.DUTIES
+
+
+def test_slices_come_after_repairs_which_need_the_line_more() -> None:
+    assert duties.DUTIES.index(repair.follow_up) + 1 == duties.DUTIES.index(slices.follow_up)

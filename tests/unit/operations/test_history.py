@@ -10,9 +10,10 @@ import pytest
 from drbd_offsite import journal
 from drbd_offsite.errors import Refused, ToolFailed
 from drbd_offsite.journal import HISTORY
-from drbd_offsite.observed import Averages, DrbdResource, Host, Rates
+from drbd_offsite.observed import DrbdResource, Host
 from drbd_offsite.operations import history
 from drbd_offsite.plan import pace
+from drbd_offsite.remembered import Averages, Rates
 from drbd_offsite.tools import rrdtool
 
 from .. import make

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drbd_offsite.plan.alerts import SETTLED, Kind, Message, decide
 from drbd_offsite.plan.assess import Level
-from drbd_offsite.plan.conditions import Condition
+from drbd_offsite.plan.condition import Condition
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)

@@ -12,12 +12,12 @@ from drbd_offsite.observed import (
     DrbdResource,
     Forbidden,
     Host,
-    Overload,
     Progress,
     ReplicationState,
     Role,
 )
 from drbd_offsite.plan.assess import Assessment, Level, assess, duration, worth
+from drbd_offsite.remembered import Overload
 
 from .. import make
 from .test_circle import FLAVOURS, SEEN, hosts

@@ -1,26 +1,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 
 from drbd_offsite.model import Alerts, Flavour
-from drbd_offsite.observed import (
-    Averages,
-    ConnectionState,
-    DiskState,
-    DrbdResource,
-    Forbidden,
-    Host,
-    LastDrill,
-    Overload,
-    Rates,
-    ReplicationState,
-    Role,
-)
+from drbd_offsite.observed import ConnectionState, DiskState, DrbdResource, Forbidden, Host, ReplicationState, Role
 from drbd_offsite.plan.assess import ASKED_FOR, Level, assess
-from drbd_offsite.plan.conditions import A_WHILE, Condition, conditions
+from drbd_offsite.plan.condition import A_WHILE, Condition
+from drbd_offsite.plan.conditions import conditions
+from drbd_offsite.remembered import Averages, LastDrill, Overload, Rates, Round
 
 from .. import make
 from .test_circle import FLAVOURS, hosts
@@ -372,3 +362,23 @@ def test_whoever_wants_faults_alone_is_told_of_neither() -> None:
     muted = {condition.key: condition.muted for condition in conditions(site, host, {})}
     assert muted["test_a old"]
     assert muted["test_a too-slow"]
+
+
+# -- rounds of comparisons ---------------------------------------------------------------------------------
+
+LATE = Round(datetime(2026, 1, 1, tzinfo=UTC), unproven_seconds=61 * 86400.0)
+
+
+def test_a_volume_that_was_not_compared_for_twice_its_days_is_told_at_once() -> None:
+    found = look(make.well(SERVER), rounds={"test_a": LATE})
+    assert list(found) == ["test_a verify-overdue"]
+    condition = found["test_a verify-overdue"]
+    assert (condition.level, condition.patience) == (Level.UNPROTECTED, timedelta())
+    assert "drbd-offsite verify test_a" in condition.text
+    assert look(make.well(SERVER), rounds={"test_a": replace(LATE, unproven_seconds=59 * 86400.0)}) == {}
+
+
+def test_that_it_was_not_compared_is_no_fault() -> None:
+    site = make.site(SERVER, {"test_a": replace(make.resource(), alerts=Alerts.FAULTS)})
+    (condition,) = conditions(site, make.host(SERVER, [make.well(SERVER)], rounds={"test_a": LATE}), {})
+    assert condition.muted

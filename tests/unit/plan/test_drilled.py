@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbd_offsite.model import Flavour
-from drbd_offsite.observed import LastDrill
 from drbd_offsite.plan import drilled
 from drbd_offsite.plan.drilled import Count, Outcome
+from drbd_offsite.remembered import LastDrill
 
 from .. import make
 

@@ -220,6 +220,35 @@ def test_its_own_stop_sector_is_its_end() -> None:
     assert found.findings.verdict is None, "nobody had asked"
 
 
+SLICE = Check(BEGUN, 80000, 160000, cause=Cause.SLICE, reached=80000)
+
+
+@pytest.mark.parametrize(
+    ("verify", "outcome", "reached"),
+    [
+        (Verify(80000, reached=160000, done=True), Outcome.EQUAL, 160000),
+        (Verify(80000, done=True), Outcome.EQUAL, 160000),
+        (Verify(80000, ((90000, 8),), reached=160000, done=True), Outcome.DIFFERENT, 160000),
+        # The answers about some blocks had not come when that about the last one did.
+        (Verify(80000, reached=159960, done=True), Outcome.STOPPED, 159960 - WINDOW_SECTORS),
+        (Verify(80000, reached=80008, done=True), Outcome.STOPPED, 80000),
+    ],
+)
+def test_how_far_a_slice_has_come_when_it_has_ended_in_order(verify: Verify, outcome: Outcome, reached: int) -> None:
+    found = taken(Findings(check=SLICE), verify)
+    assert found.outcome is outcome
+    assert found.check is not None
+    assert found.check.reached == reached
+    assert found.findings.check is None
+
+
+def test_a_slice_that_was_broken_off_keeps_nobody_waiting() -> None:
+    found = taken(Findings(check=SLICE), Verify(80000, ((90000, 8),), reached=100000), marked=4 * KIB)
+    assert found.outcome is Outcome.BROKEN_OFF
+    assert found.findings.check is None
+    assert [place.start for place in found.findings.unsent] == [90000], "what it has found is sent all the same"
+
+
 def test_another_verify_in_the_log_says_nothing_about_this_one() -> None:
     found = taken(Findings(check=replace(ASKED, start=4096, reached=4096)), whole())
     assert found.outcome is Outcome.BROKEN_OFF

@@ -3,25 +3,17 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 import pytest
 
 from drbd_offsite.model import Flavour, Site
-from drbd_offsite.observed import (
-    ConnectionState,
-    DiskState,
-    Forbidden,
-    Host,
-    LastDrill,
-    Progress,
-    ReplicationState,
-    Role,
-)
+from drbd_offsite.observed import ConnectionState, DiskState, Forbidden, Host, Progress, ReplicationState, Role
 from drbd_offsite.plan import metrics
 from drbd_offsite.plan.assess import Level
 from drbd_offsite.plan.metrics import Kind, figures
+from drbd_offsite.remembered import LastDrill, Round
 
 from .. import make
 
@@ -210,7 +202,8 @@ def test_each_metric_can_be_there() -> None:
     """A name that nothing gives would be documented, drawn and waited for in vain."""
     syncing = make.seen(role=Role.SECONDARY, replication=ReplicationState.SYNC_TARGET, done_percent=1.0)
     complete = {"test_a": "2026-01-15T11:59:50+00:00"}
-    host = make.host(Flavour.BACKUP, drbd=[syncing], drills={"test_a": DRILLED}, complete=complete)
+    rounds = {"test_a": Round(NOW, ended=NOW)}
+    host = make.host(Flavour.BACKUP, drbd=[syncing], drills={"test_a": DRILLED}, complete=complete, rounds=rounds)
     assert {metric.name for metric in figures(BACKUP, host, "", NOW)} == metrics.NAMES
 
 
@@ -219,3 +212,10 @@ def test_a_metric_has_samples_and_all_have_the_same_labels() -> None:
         assert metric.samples
         assert len({frozenset(sample.labels) for sample in metric.samples}) == 1
         assert len({tuple(sample.labels.items()) for sample in metric.samples}) == len(metric.samples)
+
+
+def test_when_the_last_whole_round_of_comparisons_has_ended() -> None:
+    known = Round(NOW - timedelta(days=9))
+    assert "verify_timestamp_seconds" not in of(replace(WELL, rounds={"test_a": known}))
+    ended = replace(known, ended=NOW - timedelta(days=1))
+    assert of(replace(WELL, rounds={"test_a": ended}))["verify_timestamp_seconds"] == NOW.timestamp() - 86400

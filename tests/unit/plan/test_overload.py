@@ -1,7 +1,8 @@
 import pytest
 
-from drbd_offsite.observed import Overload, ReplicationState
+from drbd_offsite.observed import ReplicationState
 from drbd_offsite.plan.overload import Spell, ended, followed, from_entry, to_entry
+from drbd_offsite.remembered import Overload
 
 AT = "2026-11-22T12:00:00+00:00"
 LATER = "2026-11-22T12:00:08+00:00"

@@ -8,20 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbd_offsite.model import Flavour, Site
-from drbd_offsite.observed import (
-    Averages,
-    ConnectionState,
-    DiskState,
-    DrbdResource,
-    Host,
-    Overload,
-    Progress,
-    Rates,
-    ReplicationState,
-    Role,
-)
+from drbd_offsite.observed import ConnectionState, DiskState, DrbdResource, Host, Progress, ReplicationState, Role
 from drbd_offsite.plan import pace
 from drbd_offsite.plan.pace import Notes, Pace, Verdict
+from drbd_offsite.remembered import Averages, Overload, Rates
 from drbd_offsite.tools.rrdtool import Sample
 
 from .. import make

@@ -17,7 +17,7 @@ from drbd_offsite.observed import (
     Role,
 )
 from drbd_offsite.plan.findings import MOST_SENDS, Cause, Check, Findings, Range
-from drbd_offsite.plan.repair import TAIL_SECTORS, Compare, Keep, ReadLog, Send, Sent, Step, Wait, begin, decide
+from drbd_offsite.plan.repair import IDLE, TAIL_SECTORS, Compare, Keep, ReadLog, Send, Sent, Step, Wait, begin, decide
 
 from .. import make
 from .test_circle import HOLDS, SEEN, hosts
@@ -51,7 +51,7 @@ def step(
 
 
 def test_nothing_is_known_and_nothing_differs() -> None:
-    assert step(make.seen()) == Wait("nothing to do")
+    assert step(make.seen()) == IDLE
 
 
 def test_from_the_find_to_the_end() -> None:

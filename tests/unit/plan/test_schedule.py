@@ -41,3 +41,15 @@ def test_a_share_is_a_share_of_a_resource_s_own_limit_too_and_no_less_than_drbd_
     assert rates(50, own=1000).max_rate == 500
     assert rates(1, own=1000).max_rate == 250
     assert rates(30).max_rate < rates(100).max_rate
+
+
+def test_while_a_slice_is_compared_its_rate_counts_and_afterwards_the_line_s() -> None:
+    site = make.site(schedule=OFFICE)
+    (told,) = schedule.steps(site, {0: rates(30)}, NOON, {"test_a"})
+    assert f"--c-max-rate={20 * 1024}k" in told.argv
+    assert f"--c-min-rate={rates(30).min_rate}k" in told.argv, "above that the application's I/O goes first"
+    assert "at 20 MiB/s at most" in told.why
+    sliced = rates(30)._replace(max_rate=20 * 1024)
+    assert not list(schedule.steps(site, {0: sliced}, NOON, {"test_a"}))
+    (told,) = schedule.steps(site, {0: sliced}, NOON)
+    assert f"--c-max-rate={rates(30).max_rate}k" in told.argv

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drbd_offsite.tools import drbd_dump
-from drbd_offsite.tools.drbd_dump import Half, ResyncLimits, Volume
+from drbd_offsite.tools.drbd_dump import Half, OnCongestion, ResyncLimits, Volume
 
 DATA = Path(__file__).parents[2] / "data/adopt"
 SECRET = "some-shared-secret-of-your-choice"
@@ -166,9 +166,9 @@ def test_a_limit_that_is_not_shown_is_the_usual_one() -> None:
 
 def test_what_happens_when_the_line_is_full_is_read_and_what_is_not_shown_is_the_usual() -> None:
     text = (DATA / "show.txt").read_text()
-    assert drbd_dump.parse_on_congestion(text) == {"test_a": "pull-ahead"}
-    shown = re.sub(r"^\s+on-congestion.*\n", "", text, flags=re.MULTILINE)
-    assert drbd_dump.parse_on_congestion(shown) == {"test_a": "block"}
+    assert drbd_dump.parse_on_congestion(text) == {"test_a": OnCongestion("pull-ahead", 6144)}
+    shown = re.sub(r"^\s+(on-congestion|congestion-fill).*\n", "", text, flags=re.MULTILINE)
+    assert drbd_dump.parse_on_congestion(shown) == {"test_a": OnCongestion("block", 0)}
 
 
 @given(st.text())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drbd_offsite.observed import Averages
+from drbd_offsite.remembered import Averages
 from drbd_offsite.tools import rrdtool
 from drbd_offsite.tools.rrdtool import Answer, Sample
 
