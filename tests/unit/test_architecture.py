@@ -18,7 +18,7 @@ MODULES = {
 }
 
 FLOORS = (
-    ("model", "observed", "errors"),
+    ("model", "observed", "remembered", "errors"),
     ("tools", "config", "contradictions", "protocol", "messages", "wire", "invitation"),
     ("plan", "render"),
     (

@@ -112,7 +112,7 @@ def test_a_slice_has_its_rate_from_its_first_sector_on_and_a_resync_has_its_own_
     assert line.limit == "20480k"
     line.runs_to()
     line.look()
-    assert line.limit == "9155k"
+    assert line.limit == "12207k"
 
 
 def test_what_a_slice_has_found_is_told_sent_and_compared_again(line: Line) -> None:
