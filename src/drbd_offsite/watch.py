@@ -171,6 +171,7 @@ class Watcher:
                 except OSError as error:  # a full disk, above all
                     _say(f"What has become of {change.resource} could not be noted: {error}")
                 if change.new:
+                    self._rung |= _asks_for_duties(change)
                     yield change.resource
         if self._changes.ended:
             self._poller.unregister(self._changes)
@@ -223,6 +224,14 @@ def _note_attach(change: drbd.Change) -> None:
     """What is there already when the listening begins may have been attached by anybody."""
     if change.kind == "device" and (not change.new or change.keys.get("disk") == DiskState.ATTACHING):
         repair.tail_due(change.resource)
+
+
+def _asks_for_duties(change: drbd.Change) -> bool:
+    """A resync that begins or ends has the kernel told of other limits (plan/congestion.py), and that at once.
+
+    Not in an overload, which has one every few seconds.
+    """
+    return "replication" in change.keys and change.resource not in journal.remembered(overload.KIND)
 
 
 def _note_overload(change: drbd.Change) -> None:

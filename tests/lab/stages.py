@@ -28,6 +28,7 @@ def _build_installed(lab: Lab) -> None:
 def _build_replicating(lab: Lab) -> None:
     lab.server.run(f"drbd-offsite add {product.VOLUME}", timeout=600)
     product.await_up_to_date(lab)
+    lab.server.wait_for("writes wait for the line no more", "drbdsetup show | grep -q pull-ahead")
 
 
 CLEAN = Stage("clean", _build_clean)

@@ -49,7 +49,7 @@ def test_what_is_measured_becomes_the_speed_of_both_machines_without_a_disconnec
     speed = _configured(lab.server)
     assert f"link_speed of backup is {speed} on both machines" in said.stderr
     assert 1 <= speed <= 10
-    limit = f"{speed * 1_000_000 // 8 // 1024 * 3 // 4}k"
+    limit = f"{speed * 1_000_000 // 8 // 1024}k"
     for machine in lab.machines:
         assert _configured(machine) == speed
         assert options(machine)["c-max-rate"] == limit, options(machine)

@@ -461,6 +461,27 @@ def test_a_line_that_does_not_take_what_is_written_is_noted_until_the_copy_has_c
     assert [e["event"] for e in journal.events()] == ["overload", "caught-up"]
 
 
+@pytest.mark.parametrize("state", ["SyncSource", "SyncTarget", "Established"])
+def test_a_resync_that_begins_or_ends_has_the_limits_looked_at_at_once(
+    state: str, machine: Machine, watching: Watching
+) -> None:
+    before = machine.duties
+    machine.changes[0].put(BACK_LINE.replace("Established", state))
+    watching.turn()
+    assert machine.duties == before + 1
+
+
+def test_the_many_resyncs_of_an_overload_are_no_reason_to_look(machine: Machine, watching: Watching) -> None:
+    machine.changes[0].put(BACK_LINE.replace("Established", "Ahead"))
+    watching.turn()
+    before = machine.duties
+    machine.changes[0].put(
+        *(BACK_LINE.replace("Established", state) for state in ("SyncSource", "Ahead", "SyncSource"))
+    )
+    watching.turn()
+    assert machine.duties == before
+
+
 def test_a_watcher_that_starts_knows_who_is_not_connected(machine: Machine, watching: Watching) -> None:
     """The listing begins with what is."""
     machine.changes[0].put(LOST_LINE.replace("change", "exists"), "exists -")
