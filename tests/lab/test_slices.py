@@ -14,7 +14,7 @@ from .test_verify import A_REPAIR, A_VERIFY, BLOCK, SECTOR, SPOIL, _events, _fou
 if TYPE_CHECKING:
     from .lab import Lab
 
-ALWAYS = "\\n[verify]\\n  days = 1\\n  hours = mon-sun 00:00-24:00\\n  rate = 1\\n"
+ALWAYS = f"sed -i 's/^ *days = 0$/days = 1\\nhours = mon-sun 00:00-24:00\\nrate = 1/' {CONFIG}"
 """All of the volume in one slice, of a minute and a half."""
 
 
@@ -35,7 +35,7 @@ def test_a_slice_finds_what_differs_and_the_round_comes_to_its_end(lab: Lab) -> 
     whole = _limit(server)
     lab.backup.run(SPOIL.format(BLOCK, 1))
     assert not _same(lab)
-    server.run(f"printf '{ALWAYS}' >>{CONFIG}")
+    server.run(ALWAYS)
     server.wait_for("a slice is being compared", lambda: _compared(lab), 2 * A_LOOK)
     assert _limit(server) == "1024k"
     refused = server.run("drbd-offsite verify test_a", check=False)
@@ -61,7 +61,7 @@ def test_a_slice_finds_what_differs_and_the_round_comes_to_its_end(lab: Lab) -> 
 def test_a_slice_that_loses_its_connection_is_begun_anew(lab: Lab) -> None:
     lab.enter(REPLICATING)
     server = lab.server
-    server.run(f"printf '{ALWAYS}' >>{CONFIG}")
+    server.run(ALWAYS)
     server.wait_for("a slice is being compared", lambda: _compared(lab), 2 * A_LOOK)
     lab.cut_link()
     server.wait_for("it is broken off", lambda: _events(server, "verify-broken-off"), A_REPAIR)
