@@ -105,15 +105,15 @@ def test_a_first_sync_ends_under_an_overload_and_no_write_waits_after_it(lab: La
     lab.enter(REPLICATING)
     server = lab.server
     policy = "drbdsetup show second | grep on-congestion"
-    server.run("lvcreate -q -y -L 128M -n second local && mkfs.ext4 -q /dev/local/second")
-    server.run("mount /dev/local/second /mnt && dd if=/dev/urandom of=/mnt/a bs=1M count=70 conv=fsync status=none")
+    server.run("lvcreate -q -y -L 64M -n second local && mkfs.ext4 -q /dev/local/second")
+    server.run("mount /dev/local/second /mnt && dd if=/dev/urandom of=/mnt/a bs=1M count=30 conv=fsync status=none")
     server.run("umount /mnt")
     _slow_link(lab)
     server.run("drbd-offsite add --no-wait /dev/local/second", timeout=600)
     server.wait_for("writes wait for the line", f"! {policy}", 90)
     server.run("mount /dev/drbd1 /mnt")
-    begin_load(server, "/mnt", 2 * LINE, 400)
-    server.wait_for("the first sync has ended", "grep -q '^ 1: .*ds:UpToDate/UpToDate' /proc/drbd", 390)
+    begin_load(server, "/mnt", 2 * LINE, 900)
+    server.wait_for("the first sync has ended", "grep -q '^ 1: .*ds:UpToDate/UpToDate' /proc/drbd", 800)
     assert server.run("pgrep -f '[l]oad.py'").stdout, "while the load went on"
     server.wait_for("no write waits any more", f"{policy} | grep pull-ahead", 150)
     assert "other network options" not in server.run("drbd-offsite doctor", check=False).stdout
