@@ -6,7 +6,6 @@ itself, and because a full look comes every minute whatever was heard.
 
 import os
 import select
-import signal
 import socket
 import stat
 import sys
@@ -44,8 +43,11 @@ LOST_EVENTS = object()
 
 
 def watch() -> int:
-    """Run until systemd ends it with SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    """Run until systemd ends it with SIGTERM, of which it dies.
+
+    An exception out of a signal handler would be lost in a destructor or a callback. All that it does can be cut
+    short anywhere, and has to be: so does the power.
+    """
     watcher = Watcher()
     notify("READY=1")
     while True:
