@@ -59,7 +59,7 @@ def preseed(machine: Machine, package: str, answers: dict[str, str]) -> None:
 def enrol(lab: Lab) -> None:
     """``invite`` on the server, the file carried over, ``join`` on the backup."""
     carry_invitation(lab)
-    lab.backup.run("drbd-offsite join /root/backup.invite", timeout=180)
+    lab.backup.run("drbd-offsite join /root/backup.invite", timeout=300)
     # By night volumes would be compared slice by slice in the middle of any test; those of slices say otherwise.
     off = f"grep -q '^.verify' {CONFIG} || printf '\\n[verify]\\n  days = 0\\n' >>{CONFIG}"
     lab.both(lambda machine: machine.run(off))
@@ -73,7 +73,7 @@ def carry_invitation(lab: Lab) -> None:
 
 def await_tunnel(lab: Lab) -> None:
     """Wait until the backup answers the server through the tunnel, three times in a row."""
-    # A handshake that one end has begun anew lasts until the other end gives it up, after a minute (hand-window).
+    # keepalive's half a minute, and hand-window's where one end has begun its handshake anew in the middle.
     lab.server.wait_for("the tunnel is up", "ping -c 3 -i 0.3 -W 1 10.89.33.2", 150)
 
 

@@ -28,7 +28,9 @@ from .half import locked
 
 Tell = Callable[[str], None]
 
-TUNNEL_SECONDS = 60
+TUNNEL_SECONDS = 120
+"""When the far end starts anew in the middle, keepalive's 30 s pass here, and hand-window's 30 s there, before the two
+find each other."""
 RESUMED_SECONDS = 20
 """How long a resumed join tries the invitation's keys, which the server may already have replaced."""
 
